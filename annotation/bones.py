@@ -1,12 +1,13 @@
 """Long bones: a capsule around the brightest straight or slightly bowed stick with a shadow."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sono.annotation.echo_maps import EchoMaps, Field, sample
-from sono.annotation.search import Found, search
+from sono.annotation.search import AROUND_BOX, NEARER, SEED, Around, Found, search
 
 POINTS = 20
 ALONG = np.linspace(-1, 1, POINTS)
@@ -45,15 +46,39 @@ class BoneModel:
     bow: float
 
 
-def find_bones(maps: EchoMaps, model: BoneModel) -> Found:
-    """The best sticks, best first.
+def find_bones(maps: EchoMaps, model: BoneModel, around: Around | None = None) -> Found:
+    """The best sticks, best first; those that fill a person's box if there is one.
 
     A stick is x, y, half length (working pixels), tilt (radians) and bow over half length.
     """
     side = max(maps.shape)
     apart = np.array([0.05 * side, 0.05 * side, 0.08 * side, 0.3, 1.0])
     steps = np.array([0.03 * side] * 3 + [0.15, 0.15])
-    return search(lambda shapes: score_bones(maps, model, shapes), _candidates(maps), apart, steps)
+    if around is None:
+        score, tried = partial(score_bones, maps, model), _candidates(maps)
+    else:
+        score, tried = partial(_score_around, maps, model, around), _near(around)
+        apart = apart * NEARER
+    return search(score, tried, apart, steps)
+
+
+def _score_around(maps: EchoMaps, model: BoneModel, around: Around, shapes: Field) -> Field:
+    x, y, half, tilt, _ = shapes.T
+    past = half * THICKNESS  # of the middle line, on every side
+    reach_x, reach_y = half * np.abs(np.cos(tilt)) + past, half * np.abs(np.sin(tilt)) + past
+    return np.asarray(score_bones(maps, model, shapes) - around.cost(x, y, reach_x, reach_y))
+
+
+def _near(around: Around) -> Field:
+    """Random sticks [n, 5] near the two diagonals of a box."""
+    generator = np.random.default_rng(SEED)
+    x0, y0, x1, y1 = around.box
+    shapes = np.zeros((AROUND_BOX, 5))
+    shapes[:, :2] = around.middles(generator, AROUND_BOX)
+    shapes[:, 2] = np.hypot(x1 - x0, y1 - y0) * generator.uniform(0.35, 0.55, AROUND_BOX)
+    slope = generator.choice([-1, 1], AROUND_BOX) * np.arctan2(y1 - y0, x1 - x0)
+    shapes[:, 3] = slope + generator.normal(0, 0.15, AROUND_BOX)
+    return shapes
 
 
 def bone_mask(shape: Field, scale: float, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -142,8 +142,9 @@ def propose(
     if segmenter is not None and not segmenter.exists():
         segmenter = study.root / segmenter  # runs/NAME from any folder
     summary = propose_masks(study, checkpoint, Engine.create(jobs, scheduler), segmenter)
-    if summary.proposed or summary.known or as_json:
-        show(summary, as_json, next_step="sono captions build")
+    if summary.proposed or summary.already_in_table or as_json:
+        review = "sono masks review --reviewer NAME"
+        show(summary, as_json, next_step=(review, "sono captions build"))
     summary.refuse_nothing()
 
 
@@ -275,6 +276,25 @@ def review(
     which: Annotated[
         Literal["proposed", "decided", "all"], typer.Option(help="Which masks are shown.")
     ] = "proposed",
+    second: Annotated[
+        bool,
+        typer.Option(
+            "--second", help="Masks that another reviewer decided, as they were proposed."
+        ),
+    ] = False,
+    adjudicate: Annotated[
+        bool,
+        typer.Option("--adjudicate", help="Masks on which two reviewers differ, side by side."),
+    ] = False,
+    planted: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of wrong masks mixed in as a check.")
+    ] = 0.05,
+    blind: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of masks to draw without the proposal.")
+    ] = 0.0,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A SAM or MedSAM checkpoint that answers clicks and boxes.")
+    ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1.", show_default="a free one")
     ] = 0,
@@ -291,11 +311,17 @@ def review(
 
     Example: sono masks review --reviewer "M. Weber"
     """
+    from sono.annotation.review.queue import Wanted, chosen_masks
     from sono.annotation.review.run import run_review
     from sono.curation.core.workspace import Workspace
 
-    summary = run_review(Workspace.find(workspace), reviewer, structure, which, port, browser)
-    show(summary, as_json, next_step="sono captions build")
+    chosen = chosen_masks(which, second, adjudicate)
+    wanted = Wanted(reviewer, structure, chosen, planted, blind, checkpoint)
+    show(
+        run_review(Workspace.find(workspace), wanted, port, browser),
+        as_json,
+        next_step="sono captions build",
+    )
 
 
 @captions.command("build")
@@ -333,9 +359,17 @@ def stats(
 
     Example: sono stats
     """
+    from sono.annotation.review.quality import review_lines, review_report
     from sono.annotation.study_report import write_statistics_report
     from sono.curation.core.workspace import Workspace
 
-    statistics, report = write_statistics_report(Workspace.find(workspace))
-    result = {**(statistics.as_dict() if as_json else statistics.headline()), "report": str(report)}
+    study = Workspace.find(workspace)
+    statistics, report = write_statistics_report(study)
+    reviews = review_report(study)
+    values = statistics.as_dict() if as_json else statistics.headline()
+    result = {
+        **values,
+        "reviews": reviews if as_json else review_lines(reviews),
+        "report": str(report),
+    }
     show(result, as_json, "sono captions build" if statistics.captions.empty else "sono train")

@@ -1,13 +1,13 @@
 """Head and abdomen outlines: the ellipse that best follows a bright contour or arcs of it."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sono.annotation.echo_maps import EchoMaps, Field, sample
-from sono.annotation.search import Found, search
+from sono.annotation.search import AROUND_BOX, NEARER, SEED, Around, Found, search
 
 POINTS = 48
 ANGLES = np.arange(POINTS) * 2 * np.pi / POINTS
@@ -49,15 +49,40 @@ class EllipseModel:
     upright: float
 
 
-def find_ellipses(maps: EchoMaps, model: EllipseModel) -> Found:
-    """The best ellipses (x, y, two half axes, turn in radians; working pixels), best first."""
+def find_ellipses(maps: EchoMaps, model: EllipseModel, around: Around | None = None) -> Found:
+    """The best ellipses (x, y, two half axes, turn in radians; working pixels), best first.
+
+    Those that fill a person's box if there is one.
+    """
     side = max(maps.shape)
     # the turn of a near circle has no meaning
     apart = np.array([0.05, 0.05, 0.06, 0.06, 9.0]) * side
     steps = np.array([0.04 * side] * 4 + [0.3])
-    return search(
-        lambda shapes: score_ellipses(maps, model, shapes), _grid(maps.shape), apart, steps
-    )
+    if around is None:
+        score, tried = partial(score_ellipses, maps, model), _grid(maps.shape)
+    else:
+        score, tried = partial(_score_around, maps, model, around), _near(around)
+        apart = apart * NEARER
+    return search(score, tried, apart, steps)
+
+
+def _score_around(maps: EchoMaps, model: EllipseModel, around: Around, shapes: Field) -> Field:
+    x, y, a, b, turn = shapes.T
+    reach_x = np.hypot(a * np.cos(turn), b * np.sin(turn)) + RIM
+    reach_y = np.hypot(a * np.sin(turn), b * np.cos(turn)) + RIM
+    return np.asarray(score_ellipses(maps, model, shapes) - around.cost(x, y, reach_x, reach_y))
+
+
+def _near(around: Around) -> Field:
+    """Random ellipses [n, 5] of about the size of a box."""
+    generator = np.random.default_rng(SEED)
+    x0, y0, x1, y1 = around.box
+    shapes = np.empty((AROUND_BOX, 5))
+    shapes[:, :2] = around.middles(generator, AROUND_BOX)
+    longer = max(x1 - x0, y1 - y0)
+    shapes[:, 2:4] = longer * generator.uniform(0.3, 0.62, (AROUND_BOX, 2))
+    shapes[:, 4] = generator.uniform(0, np.pi, AROUND_BOX)
+    return shapes
 
 
 def ellipse_mask(shape: Field, scale: float, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -104,7 +104,7 @@ class ImportSummary:
     def table(self) -> dict[str, object]:
         """The counts and messages for the terminal, without the lists of single masks."""
         count = "would be imported" if self.dry_run else "imported"
-        return {count: self.imported, "known_before": self.known or None} | {
+        return {count: self.imported, "already_in_table": self.known or None} | {
             name: value
             for name, value in vars(self).items()
             if name not in ("dry_run", "imported", "known", "other_planes", "masks")

@@ -6,13 +6,13 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pandas as pd
 from pydantic import Field
 
 from sono.annotation.masks import check_masks, concat_masks, mask_row, mask_table, replace_masks
-from sono.annotation.proposers import Box, OutlineProposer, Proposer
+from sono.annotation.proposers import HYPOTHESIS, Box, OutlineProposer, Proposer
 from sono.curation.core.atomic import remove_leftovers, sha256
 from sono.curation.core.config import Config
 from sono.curation.core.engine import Engine, run_batches
@@ -22,6 +22,9 @@ from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import MASKS, read_table, write_table
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
+
+if TYPE_CHECKING:
+    from sono.annotation.sam import SamProposer
 
 # How each source finds its proposals.
 MEANINGS = {
@@ -43,28 +46,32 @@ class MaskConfig(Config):
 class ProposeSummary:
     """The counts of one run.
 
-    `frames` were processed, `known` frames already had proposals of this proposer, and `structures`
-    counts the new masks. `passed_over` counts the frames without a proposal by plane, because a
-    proposer finds outlines in only a few planes.
+    `frames` were processed, frames that were `already_in_table` had proposals of this proposer, and
+    `structures` counts the new masks. The structures of `by_best_guess` are not confirmed by a
+    plane, because none is known. `passed_over` counts the frames without a proposal by plane,
+    because a proposer finds outlines in only a few planes.
     """
 
     source: str
     source_means: str
     model_hash: str | None
     frames: int
-    known: int
+    already_in_table: int
     proposed: int
     structures: dict[str, int]
+    by_best_guess: int
     passed_over: dict[str, int]
 
     def refuse_nothing(self) -> None:
         """Raise SonoError if no frame has a proposal, from this run or an earlier one."""
-        if not self.proposed and not self.known:
+        if not self.proposed and not self.already_in_table:
             counts = ", ".join(f"{plane} {count}" for plane, count in self.passed_over.items())
             raise SonoError(
                 f"nothing was proposed for {self.frames} frames ({counts}); outlines are known for "
                 f"{', '.join(sorted(PlaneTable().outlines))} and for planes with `outline` in the "
-                "planes file, and SAM starts from boxes of masks: label the planes, or import masks"
+                "planes file, and SAM starts from boxes of masks: give `sono qc` records or folder "
+                "names with planes, run `sono masks propose` without --checkpoint first, or import "
+                "masks"
             )
 
 
@@ -90,10 +97,14 @@ def propose_masks(
     """
     config = workspace.settings("masks", MaskConfig)
     outlines = OutlineProposer(workspace.planes().outlines)
-    proposer = make_proposer(checkpoint, config, outlines, segmenter)
+    proposer = (
+        make_proposer(checkpoint, config, outlines)
+        if segmenter is None
+        else _trained(segmenter, checkpoint)
+    )
     frames = workspace.accepted_images().drop_duplicates("image_id")
     with workspace.lock():
-        masks = workspace.masks()
+        masks = _without_old_guesses(before := workspace.masks(), frames)
         parts = workspace.root / ".parts-masks" / f"{proposer.source}-{proposer.model_hash}"
         remove_leftovers(parts)
         earlier = [read_table(part, MASKS) for part in sorted(parts.glob("*.parquet"))]
@@ -104,7 +115,7 @@ def propose_masks(
         )
         new = _merged([*earlier, *fresh], frames, config)
         check_masks(new, frames)
-        if len(new):
+        if len(new) or len(masks) < len(before):
             workspace.write(MASKS, replace_masks(masks, new))
         shutil.rmtree(parts.parent, ignore_errors=True)
         check_privacy(workspace)
@@ -122,6 +133,7 @@ def propose_masks(
         skipped,
         len(new),
         structures,
+        int(is_guess(new).sum()),
         passed_over,
     )
 
@@ -141,24 +153,35 @@ def _passed_over(
     return dict(sorted(Counter(names).items()))
 
 
-def make_proposer(
-    checkpoint: Path | None,
-    config: MaskConfig,
-    outlines: OutlineProposer,
-    segmenter: Path | None = None,
-) -> Proposer:
-    """The weight-free proposer, SAM with its checkpoint, or a trained segmenter."""
-    if segmenter is not None:
-        from sono.annotation.segmenter.proposer import SegmenterProposer
+def is_guess(masks: pd.DataFrame) -> "pd.Series[bool]":
+    """Which masks are proposals whose structure no plane confirms [masks]."""
+    marked = masks["prompt"].fillna("").str.contains(f'"{HYPOTHESIS}"', regex=False)
+    return (masks["state"] == "proposed") & marked
 
-        if checkpoint is not None:
-            raise SonoError("--checkpoint and --with are two proposers; run them one by one")
-        return SegmenterProposer.load(segmenter)
+
+def _without_old_guesses(masks: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFrame:
+    """The masks without guesses on frames whose plane is known by now."""
+    known = frames.loc[frames["plane"].notna(), "image_id"]
+    return masks[~(is_guess(masks) & masks["image_id"].isin(known))].reset_index(drop=True)
+
+
+def make_proposer(
+    checkpoint: Path | None, config: MaskConfig, outlines: OutlineProposer
+) -> "OutlineProposer | SamProposer":
+    """The weight-free proposer, or SAM with its checkpoint."""
     if checkpoint is None:
         return outlines
     from sono.annotation.sam import SamProposer
 
     return SamProposer.load(checkpoint, config.box_margin, config.sam_pixels, outlines)
+
+
+def _trained(segmenter: Path, checkpoint: Path | None) -> Proposer:
+    from sono.annotation.segmenter.proposer import SegmenterProposer
+
+    if checkpoint is not None:
+        raise SonoError("--checkpoint and --with are two proposers; run them one by one")
+    return SegmenterProposer.load(segmenter)
 
 
 def known_frames(tables: Sequence[pd.DataFrame], proposer: Proposer) -> set[str]:
@@ -219,8 +242,6 @@ def _propose(
 def propose_one(proposer: Proposer, root: Path, job: Job) -> list[dict[str, object]]:
     """Mask rows for one frame; proposals without structure or pixels are left out."""
     plane, region = (_text(job.image[name]) for name in ("plane", "region"))
-    if plane is None and not job.boxes and proposer.source != "model":
-        return []
     proposals = proposer.propose(
         read_stored(root / str(job.image["file"])), plane, region, job.boxes
     )

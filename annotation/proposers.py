@@ -1,5 +1,6 @@
 """The protocol of mask proposers, and a proposer without weights (ellipses and sticks)."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from sono.annotation.bones import BoneModel, bone_mask, find_bones
 from sono.annotation.echo_maps import EchoMaps, echo_maps
 from sono.annotation.ellipses import EllipseModel, ellipse_mask, find_ellipses
-from sono.annotation.search import Found
+from sono.annotation.search import Around, Found
 from sono.curation.core.atomic import sha256
 from sono.curation.core.geometry import bounding_box
 from sono.curation.core.planes import PlaneTable
@@ -19,6 +20,8 @@ from sono.curation.core.planes import PlaneTable
 VERSION = 1  # of the search; after a change `sono masks propose` runs again
 
 MAX_ASPECT = 4  # a longer strip is no sector
+HYPOTHESIS = "hypothesis"  # the type in the prompt of a structure that no plane confirms
+LEAST_SCORE = -90.0  # lower ones are of impossible shapes
 
 
 class Box(NamedTuple):
@@ -45,6 +48,21 @@ class Proposal:
     prompt: str | None = None
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """What a person points at in a frame, in stored pixels: a half-open box, or a point x, y."""
+
+    structure: str
+    box: tuple[int, int, int, int] | None = None
+    point: tuple[int, int] | None = None
+
+    def as_json(self) -> str:
+        """The text of the column `prompt`."""
+        if self.box is not None:
+            return json.dumps({"type": "box", "xyxy": list(self.box)})
+        return json.dumps({"type": "point", "xy": list(self.point or ())})
+
+
 def box_of(structure: str, mask: NDArray[np.bool_]) -> Box:
     """The tight box of a mask [H, W] that is not empty."""
     x, y, width, height = bounding_box(mask)
@@ -65,10 +83,7 @@ class Proposer(Protocol):
     def propose(
         self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]
     ) -> list[Proposal]:
-        """Proposals for a frame [H, W] of `plane`.
-
-        Without a plane, all proposals are without structure.
-        """
+        """Proposals for a frame [H, W] of `plane`, or of an unknown one."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,8 @@ BONE = Kind(
     spread=1.08,
 )  # fmt: skip
 KINDS = {"fetal head": HEAD, "fetal abdomen": ABDOMEN}  # all other outlines are bones
+# What an outline is called where the plane is unknown; the longest bone of most exams is the femur.
+HYPOTHESES = {**KINDS, "femur": BONE}
 
 
 # Log odds of head, abdomen, bone (rows) from the best score of each (columns) and a constant: a
@@ -142,7 +159,8 @@ class OutlineProposer:
     ) -> list[Proposal]:
         """The outline of `plane`; nothing for planes without one.
 
-        The best of all kinds if the plane is unknown.
+        If the plane is unknown, the most convincing of head, abdomen and femur, with the share of
+        its odds in its prompt.
         """
         if plane is None:
             return propose_each_kind(gray)[:1]
@@ -154,6 +172,25 @@ class OutlineProposer:
             return []
         kind = KINDS.get(structure, BONE)
         return [replace(_proposal(maps, gray.shape, kind, _find(maps, kind)), structure=structure)]
+
+    def takes(self, structure: str) -> bool:
+        """Whether `prompted` knows what an outline of the structure looks like."""
+        return structure in KINDS or structure in self.outlines.values()
+
+    def prompted(self, gray: NDArray[np.uint8], prompt: Prompt) -> Proposal | None:
+        """The outline of the structure within a box of a person, or None if there is nothing."""
+        if prompt.box is None or _hopeless(gray):
+            return None
+        maps, kind = echo_maps(gray), KINDS.get(prompt.structure, BONE)
+        x0, y0, x1, y1 = (edge * maps.scale for edge in prompt.box)
+        found = _find(maps, kind, Around((x0, y0, x1, y1)))
+        if found.scores[0] < LEAST_SCORE:
+            return None
+        return replace(
+            _proposal(maps, gray.shape, kind, found),
+            structure=prompt.structure,
+            prompt=prompt.as_json(),
+        )
 
 
 def propose_unlabeled(gray: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
@@ -172,16 +209,22 @@ def propose_each_kind(gray: NDArray[np.uint8]) -> list[Proposal]:
     """
     if _hopeless(gray):
         return []
-    maps, kinds = echo_maps(gray), (HEAD, ABDOMEN, BONE)
+    maps, kinds = echo_maps(gray), tuple(HYPOTHESES.values())
     found = [_find(maps, kind) for kind in kinds]
     odds = CHOICE @ np.array([*(each.scores[0] for each in found), 1.0])
     share = np.exp(odds - odds.max()) / np.exp(odds - odds.max()).sum()
     proposals = [
         _proposal(maps, gray.shape, kind, shapes) for kind, shapes in zip(kinds, found, strict=True)
     ]
+    structures = tuple(HYPOTHESES)
     order = sorted(range(len(kinds)), key=lambda number: -share[number])
     return [
-        replace(proposals[number], score=proposals[number].score * float(share[number]))
+        replace(
+            proposals[number],
+            structure=structures[number],
+            score=proposals[number].score * float(share[number]),
+            prompt=json.dumps({"type": HYPOTHESIS, "share": round(float(share[number]), 3)}),
+        )
         for number in order
     ]
 
@@ -190,10 +233,10 @@ def _hopeless(gray: NDArray[np.uint8]) -> bool:
     return bool(gray.max(initial=0) == 0 or max(gray.shape) > MAX_ASPECT * min(gray.shape))
 
 
-def _find(maps: EchoMaps, kind: Kind) -> Found:
+def _find(maps: EchoMaps, kind: Kind, around: Around | None = None) -> Found:
     if isinstance(kind.model, BoneModel):
-        return find_bones(maps, kind.model)
-    return find_ellipses(maps, kind.model)
+        return find_bones(maps, kind.model, around)
+    return find_ellipses(maps, kind.model, around)
 
 
 def _proposal(maps: EchoMaps, size: tuple[int, ...], kind: Kind, found: Found) -> Proposal:

@@ -1,6 +1,5 @@
 """Segment Anything as a proposer: a local checkpoint of any size, prompted with boxes."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from segment_anything.modeling import (
     TwoWayTransformer,
 )
 
-from sono.annotation.proposers import Box, OutlineProposer, Proposal, box_of
+from sono.annotation.proposers import Box, OutlineProposer, Prompt, Proposal, box_of
 from sono.curation.core.atomic import file_sha256
 from sono.curation.core.checkpoint_names import DAMAGED, asked_for, opened, unwrapped
 from sono.curation.core.errors import SonoError
@@ -42,6 +41,7 @@ class SamProposer:
         self._margin = margin
         self._predictor = SamPredictor(model.eval())
         self._outlines = outlines or OutlineProposer()
+        self._encoded: NDArray[np.uint8] | None = None  # the frame of the last `prompted`
 
     @classmethod
     def load(
@@ -70,8 +70,17 @@ class SamProposer:
             return []
         with torch.inference_mode():
             self._predictor.set_image(np.repeat(gray[..., None], 3, axis=2))
+            self._encoded = None
             found = [self._segment(widen(box, self._margin, gray.shape)) for box in prompts]
         return [proposal for proposal in found if proposal.mask.any()]
+
+    def prompted(self, gray: NDArray[np.uint8], prompt: Prompt) -> Proposal:
+        """The mask for one box or point of a person; the same frame is encoded once."""
+        with torch.inference_mode():
+            if self._encoded is None or not np.array_equal(self._encoded, gray):
+                self._predictor.set_image(np.repeat(gray[..., None], 3, axis=2))
+                self._encoded = gray.copy()
+            return self._predict(prompt)
 
     def _outline_boxes(
         self, gray: NDArray[np.uint8], plane: str | None, region: str | None
@@ -84,14 +93,20 @@ class SamProposer:
         ]
 
     def _segment(self, box: Box) -> Proposal:
-        corners = np.array([box.x0, box.y0, box.x1, box.y1])
+        return self._predict(Prompt(box.structure, box=(box.x0, box.y0, box.x1, box.y1)))
+
+    def _predict(self, prompt: Prompt) -> Proposal:
+        given: dict[str, NDArray[np.generic]] = {}
+        if prompt.box is not None:
+            given["box"] = np.array(prompt.box)
+        if prompt.point is not None:
+            given |= {"point_coords": np.array([prompt.point]), "point_labels": np.array([1])}
         logits, quality, _ = self._predictor.predict(
-            box=corners, multimask_output=True, return_logits=True
+            **given, multimask_output=True, return_logits=True
         )
         best = int(np.argmax(quality))
-        prompt = json.dumps({"type": "box", "xyxy": corners.tolist()})
-        score = float(np.clip(quality[best], 0, 1))
-        return Proposal(box.structure, logits[best] > 0, score, stability_of(logits[best]), prompt)
+        score, stable = float(np.clip(quality[best], 0, 1)), stability_of(logits[best])
+        return Proposal(prompt.structure, logits[best] > 0, score, stable, prompt.as_json())
 
 
 def stability_of(logits: NDArray[np.floating]) -> float:

@@ -15,6 +15,10 @@ SURVIVORS = {0: 12, 1: 6, 3: 3}  # after this round, keep so many
 ROUNDS = 6
 COOLING = 0.65
 
+PULL = 8.0  # of a person's box: edges that are all off by a tenth of its size cost 0.3
+AROUND_BOX = 4000  # random shapes near a person's box
+NEARER = 0.3  # the starts near a box are closer to each other by this factor
+
 # parameters [n, k] -> scores [n]; impossible shapes score below -90
 Score = Callable[[Field], Field]
 
@@ -50,6 +54,31 @@ def search(score: Score, candidates: Field, apart: Field, steps: Field) -> Found
         order = np.argsort(-best_scores, kind="stable")[: SURVIVORS.get(number, len(best))]
         best, best_scores = best[order], best_scores[order]
     return Found(best, best_scores)
+
+
+@dataclass(frozen=True)
+class Around:
+    """A person's box x0, y0, x1, y1 in working pixels, near which a shape is to be found."""
+
+    box: tuple[float, float, float, float]
+
+    def cost(self, x: Field, y: Field, reach_x: Field, reach_y: Field) -> Field:
+        """The cost [n] of shapes whose own boxes lie at (x, y) +- (reach_x, reach_y) [n]."""
+        x0, y0, x1, y1 = self.box
+        wide, high = (
+            (x1 - x0 + y1 - y0) / 4 + (x1 - x0) / 2,
+            (x1 - x0 + y1 - y0) / 4 + (y1 - y0) / 2,
+        )
+        off = ((x - reach_x - x0) / wide, (x + reach_x - x1) / wide,
+               (y - reach_y - y0) / high, (y + reach_y - y1) / high)  # fmt: skip
+        return np.asarray(PULL * sum(each**2 for each in off))
+
+    def middles(self, generator: np.random.Generator, count: int) -> Field:
+        """Random centers [count, 2] near the middle of the box."""
+        x0, y0, x1, y1 = self.box
+        size = np.array([x1 - x0, y1 - y0])
+        near = generator.normal(0, 0.06, (count, 2)) * size
+        return np.asarray(near + np.array([x0 + x1, y0 + y1]) / 2)
 
 
 def _different(candidates: Field, scores: Field, apart: Field) -> list[int]:

@@ -8,6 +8,8 @@ import pandas as pd
 from PIL import Image
 
 from sono.annotation.overlays import draw_masks
+from sono.annotation.review.quality import review_report
+from sono.annotation.review.verdicts import DIFFERENT
 from sono.curation.clinical.gestational_age import weeks_and_days
 from sono.curation.core.atomic import write_text
 from sono.curation.core.column_values import MASK_STATES, SPLITS, TRAINED_STATES
@@ -45,12 +47,8 @@ def write_statistics_report(workspace: Workspace) -> tuple[Statistics, Path]:
     trained = tuple(state for state in MASK_STATES if state in states)
     stats = compute_statistics(images, masks, workspace.read(CAPTIONS), planes, trained)
     path = workspace.root / REPORT_NAME
-    write_text(
-        path,
-        _statistics_page(
-            workspace, stats, planes, _example_sheet(workspace, images, masks, planes)
-        ),
-    )
+    examples = _example_sheet(workspace, images, masks, planes)
+    write_text(path, _statistics_page(workspace, stats, planes, examples))
     check_privacy(workspace)
     return stats, path
 
@@ -76,6 +74,8 @@ def _statistics_page(
             [state, f"{state} (trained on)" if state in stats.trained_states else state]
             for state in MASK_STATES
         ],
+        reviews=review_report(workspace),
+        different=DIFFERENT,
         caption_count=int(stats.captions[["full", "partial", "label"]].to_numpy().sum()),
         decimals=dict.fromkeys((f"p{percent}" for percent in PERCENTILES), "decimal"),
         planes_and_age=data_uri(figure_planes_and_age(stats, planes)),

@@ -1,5 +1,8 @@
 """Dice of the weight-free proposer against hand-drawn masks by structure, and seconds per frame.
 
+It is given the plane, or no label at all, or a box of the structure whose edges are off by up to a
+tenth of its size.
+
 Example: python benchmarks/proposals.py ../shared/data --sheets /tmp/sheets
 """
 
@@ -15,8 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.annotation.proposers import OutlineProposer, propose_unlabeled
+from sono.annotation.proposers import OutlineProposer, Prompt, propose_unlabeled
 from sono.curation.core.drawing import DrawnMask, overlay
+from sono.curation.core.geometry import bounding_box
 from sono.curation.core.rle import decode, from_runs
 
 PLANES = {
@@ -36,11 +40,12 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The result of one frame: Dice with the plane known and without any label, and CPU seconds."""
+    """The result of one frame: Dice by what is given, CPU seconds with the plane, and scores."""
 
     case: Case
     known: float
     unlabeled: float
+    boxed: float
     seconds: float
     score: float
     stability: float
@@ -105,9 +110,28 @@ def measure(case: Case) -> Outcome:
     start = time.process_time()
     found = OutlineProposer().propose(gray, PLANES[case.structure], None, ())[0]
     seconds = time.process_time() - start
-    free = propose_unlabeled(gray)
+    free, prompt = propose_unlabeled(gray), Prompt(case.structure, box=rough_box(truth))
+    boxed = OutlineProposer().prompted(gray, prompt)
     return Outcome(
-        case, dice(found.mask, truth), dice(free, truth), seconds, found.score, found.stability
+        case,
+        dice(found.mask, truth),
+        dice(free, truth),
+        0.0 if boxed is None else dice(boxed.mask, truth),
+        seconds,
+        found.score,
+        found.stability,
+    )
+
+
+def rough_box(truth: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """A box around a mask [H, W] as a hand draws it, within the frame."""
+    x, y, width, height = bounding_box(truth)
+    off = np.random.default_rng(int(truth.sum())).uniform(-0.1, 0.1, 4)
+    return (
+        max(0, int(x + off[0] * width)),
+        max(0, int(y + off[1] * height)),
+        min(truth.shape[1], int(x + width + off[2] * width)),
+        min(truth.shape[0], int(y + height + off[3] * height)),
     )
 
 
@@ -133,7 +157,7 @@ def print_table(outcomes: list[Outcome]) -> None:
     """A line a group."""
     print(
         "group              frames | plane known: mean median >=0.8 | no label: mean median >=0.8 "
-        "| s/frame"
+        "| box: mean median >=0.8 | s/frame"
     )
     for group in sorted({outcome.case.group for outcome in outcomes}):
         own = [outcome for outcome in outcomes if outcome.case.group == group]
@@ -141,9 +165,11 @@ def print_table(outcomes: list[Outcome]) -> None:
         columns = [
             describe([outcome.known for outcome in own]),
             describe([outcome.unlabeled for outcome in own]),
+            describe([outcome.boxed for outcome in own]),
         ]
         print(
             f"{group:18} {len(own):6} |             {columns[0]} |          {columns[1]} | "
+            f"    {columns[2]} | "
             f"{seconds:.3f}"
         )
     known = np.array([outcome.known for outcome in outcomes])

@@ -1,7 +1,8 @@
 """The append-only log of decisions on masks, and what it makes of the masks table.
 
-A decision counts once its line is on disk. The masks table is written later; a line `applied` says
-up to which decision it has been. What a killed review left is applied when the next one starts.
+A decision counts once its line is on disk. The masks table is written when the review ends; a line
+`applied` says up to which decision it has been. What a killed review left is applied when the next
+one starts.
 """
 
 import json
@@ -17,7 +18,10 @@ from sono.curation.core.atomic import read_regular
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import MASKS, from_rows, rows_of
 
-Action = Literal["accept", "edit", "reject", "skip", "flag", "undo"]
+Action = Literal["accept", "edit", "reject", "skip", "flag", "undo", "pick_a", "pick_b"]
+# A decision of a second reviewer and one on a wrong mask shown on purpose stay out of the table.
+Kind = Literal["first", "second", "adjudication", "planted", "blind"]
+WRITTEN: tuple[Kind, ...] = ("first", "adjudication", "blind")
 Row = Mapping[str, Any]
 
 
@@ -26,6 +30,8 @@ class Decision:
     """A decision of one reviewer: the mask's row in the table before it and after it.
 
     The rows are equal for `skip` and `flag`. `undo` is the decision before with its rows exchanged.
+    A `blind` decision is a first one on a mask that was not shown; `pick_a` and `pick_b` are those
+    of an adjudication, where A is the mask of the first reviewer.
     """
 
     number: int
@@ -35,6 +41,7 @@ class Decision:
     at: str  # ISO 8601, UTC
     before: Row
     after: Row
+    kind: Kind = "first"
 
 
 class DecisionLog:
@@ -103,8 +110,9 @@ class DecisionLog:
                     self.applied = int(entry["applied"])
                 else:
                     self.decisions.append(Decision(**entry))
-                    if self.decisions[-1].action not in get_args(Action):
-                        raise ValueError(f"unknown action {entry['action']}")
+                    for name, known in (("action", Action), ("kind", Kind)):
+                        if getattr(self.decisions[-1], name) not in get_args(known):
+                            raise ValueError(f"unknown {name} {entry[name]}")
             except (ValueError, TypeError) as error:
                 raise SonoError(
                     f"{self.path}: line {number} is no decision ({error}); restore the file from a "
@@ -122,11 +130,14 @@ def apply_decisions(
 ) -> tuple[pd.DataFrame, list[str]]:
     """The masks table with the decisions, and the ids of decided masks that it has no more.
 
-    Applying a decision again changes nothing.
+    Applying a decision again changes nothing. Decisions of second reviewers and on planted masks
+    are passed over.
     """
     rows = {str(row["mask_id"]): row for row in rows_of(masks)}
     lost = []
     for decision in decisions:
+        if decision.kind not in WRITTEN:
+            continue
         before, after = str(decision.before["mask_id"]), str(decision.after["mask_id"])
         if before not in rows and after not in rows:
             lost.append(before)

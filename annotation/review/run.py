@@ -3,10 +3,10 @@
 import secrets
 import webbrowser
 from importlib.util import find_spec
-from typing import Literal
 
 import typer
 
+from sono.annotation.review.queue import Wanted
 from sono.annotation.review.session import ReviewSession, ReviewSummary
 from sono.curation.core.atomic import lock_file, open_lock
 from sono.curation.core.errors import SonoError
@@ -14,12 +14,7 @@ from sono.curation.core.workspace import Workspace
 
 
 def run_review(
-    workspace: Workspace,
-    reviewer: str,
-    structure: str | None,
-    which: Literal["proposed", "decided", "all"],
-    port: int,
-    browser: bool,
+    workspace: Workspace, wanted: Wanted, port: int = 0, browser: bool = True
 ) -> ReviewSummary:
     """Serve the review page on 127.0.0.1 until Ctrl-C; the address is printed on stderr.
 
@@ -34,13 +29,15 @@ def run_review(
 
     with open_lock(workspace.root / ".review.lock") as lock:
         lock_file(lock, f"{workspace.root}: another review is running here; end it with Ctrl-C")
-        session = ReviewSession.open(workspace, reviewer, structure, which)
+        session = ReviewSession.open(workspace, wanted)
         with free_socket(port) as listener:
             token = secrets.token_urlsafe(32)
             address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
+            planted = any(one.kind == "planted" for one in session.items)
+            check = "; some are wrong on purpose (--planted), as a check" if planted else ""
             # also with --quiet: without the address there is no review
             typer.echo(
-                f"{len(session.items)} masks to review; Ctrl-C ends the review. Open once:\n"
+                f"{len(session.items)} masks to review{check}; Ctrl-C ends the review. Open once:\n"
                 f"{address}",
                 err=True,
             )

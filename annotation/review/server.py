@@ -9,7 +9,6 @@ import binascii
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any
@@ -27,11 +26,13 @@ from sono.curation.core.errors import SonoError
 
 COOKIE = "sono_review"
 MAX_BODY = 8 << 20  # bytes; a mask of 4096 x 4096 pixels takes 2.8 MB
-WRITE_EVERY = 20  # decisions; the log has them all, the masks table is written in between
 PAGE = {
     "review.html": "text/html; charset=utf-8",
     "review.css": "text/css; charset=utf-8",
-    "review.js": "text/javascript; charset=utf-8",
+    "review.svg": "image/svg+xml",
+    **dict.fromkeys(
+        ("review.js", "draw.js", "ellipse.js", "input.js"), "text/javascript; charset=utf-8"
+    ),
 }
 HEADERS = {
     "Content-Security-Policy": (
@@ -54,6 +55,15 @@ class DecisionBody(BaseModel):
     version: int = Field(ge=0)
     action: Action
     mask: str | None = Field(None, max_length=MAX_BODY)
+
+
+class PromptBody(BaseModel):
+    """A box x0, y0, x1, y1 or a point x, y in pixels of the frame, for a new mask."""
+
+    model_config = ConfigDict(extra="forbid")
+    place: int = Field(ge=0)
+    box: tuple[int, int, int, int] | None = None
+    point: tuple[int, int] | None = None
 
 
 def pack(mask: NDArray[np.bool_]) -> bytes:
@@ -178,6 +188,12 @@ def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request]
     def mask(place: Place) -> Response:
         return Response(pack(session.mask(place)), media_type="application/octet-stream")
 
+    @app.get("/api/mask/{place}/{version}", dependencies=checked)
+    def version(place: Place, version: int) -> Response:
+        if not 0 <= version < len(session.items[place].versions):
+            raise HTTPException(404, f"no version {version} of the mask at place {place}")
+        return Response(pack(session.mask(place, version)), media_type="application/octet-stream")
+
     @app.post("/api/decision", dependencies=checked)
     def decide(body: DecisionBody) -> Any:
         row = session.items[at(body.place)].row
@@ -192,22 +208,16 @@ def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request]
             saved = session.decide(body.place, body.version, body.action, drawn)
         except StaleError as stale:
             return JSONResponse({"error": "decided elsewhere", "version": stale.version}, 409)
-        _write_sometimes(session)
         return saved
+
+    @app.post("/api/prompt", dependencies=checked)
+    def prompt(body: PromptBody) -> Response:
+        found = session.prompt(at(body.place), body.box, body.point)
+        return Response(pack(found), media_type="application/octet-stream")
 
     @app.post("/api/undo", dependencies=checked)
     def undo() -> dict[str, Any]:
         return {"item": session.undo()}
-
-
-def _write_sometimes(session: ReviewSession) -> None:
-    """Write the masks table; if it cannot be written now, the decision is in the log all the same.
-
-    The end of the review writes again and reports why it fails.
-    """
-    if len(session.log.pending()) >= WRITE_EVERY:
-        with suppress(SonoError, OSError):
-            session.write()
 
 
 @cache
@@ -221,7 +231,8 @@ def _file(name: str) -> Response:
 
 def free_socket(port: int) -> socket.socket:
     """A socket that listens on 127.0.0.1; 0 takes a free port. Raises SonoError if it is used."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio answers without delay (TCP_NODELAY) only where the protocol is named
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))

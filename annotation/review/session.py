@@ -3,27 +3,32 @@
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from sono.annotation.masks import mask_row
+from sono.annotation.proposers import Proposal
 from sono.annotation.review.decisions import Action, Decision, DecisionLog, apply_decisions
+from sono.annotation.review.prompter import Prompter
+from sono.annotation.review.quality import AgreementRow, agreement_rows, patients_of, reviewer_rows
+from sono.annotation.review.queue import Item, Wanted, make_queue
+from sono.annotation.review.verdicts import Histories, pixels
 from sono.curation.core.console import warn
-from sono.curation.core.errors import SonoError, did_you_mean, typed_name
+from sono.curation.core.errors import PrivacyError, SonoError, typed_name
 from sono.curation.core.frame_files import read_stored
-from sono.curation.core.rle import decode
-from sono.curation.core.tables import MASKS, rows_of
+from sono.curation.core.tables import MASKS
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy, check_texts
 
-NO_SCORE = 0.5  # of a proposal without one
 STATES: dict[Action, str] = {"accept": "accepted", "edit": "edited", "reject": "rejected"}
+PICKS: tuple[Action, ...] = ("pick_a", "pick_b")
 KEPT = ("mask_id", "structure", "state", "source", "score", "width", "height", "reviewer")
 
 
@@ -35,16 +40,6 @@ class StaleError(Exception):
         self.version = version
 
 
-@dataclass
-class Item:
-    """A mask in the queue: its row now, how often it was decided, and by what action last."""
-
-    key: str  # the id of the mask as it was queued
-    row: dict[str, Any]
-    version: int = 0
-    decided: Action | None = None
-
-
 @dataclass(frozen=True)
 class ReviewSummary:
     """Masks in the queue, how many of them were decided in this review and how, and remarks."""
@@ -52,6 +47,9 @@ class ReviewSummary:
     queued: int
     decided: dict[str, int]
     seconds_per_mask: float | None  # median between two decisions
+    accepted_unchanged: float | None = None  # share of the masks that were kept
+    planted: str | None = None  # how many wrong masks were accepted
+    agreement: tuple[str, ...] = ()  # a line for each structure
     remarks: tuple[str, ...] = ()
 
 
@@ -65,7 +63,9 @@ class ReviewSession:
     items: list[Item]
     frames: Mapping[str, Mapping[str, Any]]  # rows of the images table by image id
     first: int  # decisions in the log before this review
+    prompter: Prompter
     _guard: threading.RLock = field(default_factory=threading.RLock)
+    _prompted: dict[int, Proposal] = field(default_factory=dict)  # the last answers, by place
     _total: Counter[str] = field(default_factory=Counter)  # by structure, as are the decided ones
     _done: Counter[str] = field(default_factory=Counter)
     _actions: Counter[str] = field(default_factory=Counter)
@@ -76,54 +76,25 @@ class ReviewSession:
         self._place = {one.key: place for place, one in enumerate(self.items)}
 
     @classmethod
-    def open(
-        cls,
-        workspace: Workspace,
-        reviewer: str,
-        structure: str | None = None,
-        which: Literal["proposed", "decided", "all"] = "proposed",
-    ) -> "ReviewSession":
-        """Queue the masks of accepted frames, the most doubtful (lowest score) first.
+    def open(cls, workspace: Workspace, wanted: Wanted) -> "ReviewSession":
+        """Queue the masks that are wanted.
 
         What an interrupted review has not written yet is applied to the masks table first. Raises
         SonoError if there is nothing to review, and PrivacyError if the reviewer's name is private.
         """
-        reviewer = typed_name("--reviewer", reviewer)
-        check_texts(workspace, workspace.reviews_path.name, [reviewer])
+        reviewer = typed_name("--reviewer", wanted.reviewer)
+        check_reviewer(workspace, reviewer)
         log = DecisionLog(workspace.reviews_path)
         if log.pending():
             write_pending(workspace, log)
             check_privacy(workspace)
         images = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")
-        masks = workspace.masks()
-        masks = masks[masks["image_id"].isin(images.index)]
-        if structure is not None and structure not in set(masks["structure"]):
-            known = did_you_mean(structure, masks["structure"])
-            raise SonoError(f"--structure '{structure}': no mask has it{known}")
-        wanted = masks if structure is None else masks[masks["structure"] == structure]
-        proposed = wanted["state"] == "proposed"
-        wanted = wanted if which == "all" else wanted[proposed == (which == "proposed")]
-        if wanted.empty:
-            raise SonoError(
-                f"{workspace.root}: no {'' if which == 'all' else which + ' '}masks to review; "
-                + (
-                    "run `sono masks propose`, or look at decided ones with --which decided"
-                    if which == "proposed"
-                    else "run `sono masks propose` or `sono masks import`"
-                )
-            )
-        shown = set(wanted["image_id"])
-        return cls(
-            workspace,
-            reviewer,
-            log,
-            [Item(str(row["mask_id"]), row) for row in rows_of(_by_doubt(wanted))],
-            {
-                str(name): {"file": row["file"], "plane": row["plane"]}
-                for name, row in images.loc[images.index.isin(shown)].iterrows()
-            },
-            len(log.decisions),
-        )
+        items = make_queue(workspace, images, log, replace(wanted, reviewer=reviewer))
+        shown = {one.row["image_id"] for one in items}
+        files = images.loc[images.index.isin(shown), ["file", "plane"]]
+        frames = dict(zip(files.index, files.to_dict("records"), strict=True))
+        prompter = Prompter.load(workspace, wanted.checkpoint)
+        return cls(workspace, reviewer, log, items, frames, len(log.decisions), prompter)
 
     def item(self, place: int) -> dict[str, Any]:
         """What the page shows of the mask at `place` in the queue."""
@@ -135,20 +106,45 @@ class ReviewSession:
                 "version": one.version,
                 "decided": one.decided,
                 "plane": None if pd.isna(plane) else plane,
+                "blind": _is_hidden(one),
+                **self.prompter.offer(str(one.row["structure"])),
+                "versions": [
+                    {"state": row["state"], "own": row["reviewer"] == self.reviewer}
+                    for row in one.versions
+                ],
                 **{name: one.row[name] for name in KEPT},
             }
 
-    def mask(self, place: int) -> NDArray[np.bool_]:
-        """The mask [H, W] at `place`."""
-        row = self.items[place].row
-        return decode(row["counts"], int(row["height"]), int(row["width"]))
+    def mask(self, place: int, version: int | None = None) -> NDArray[np.bool_]:
+        """The mask [H, W] at `place`, empty if it is blind, or one of its two versions."""
+        one = self.items[place]
+        whole = pixels(one.row if version is None else one.versions[version])
+        return np.zeros_like(whole) if _is_hidden(one) else whole
 
     def frame(self, place: int) -> bytes:
         """The stored frame of the mask at `place`, as PNG; raises SonoError if it is damaged."""
-        file = self.frames[self.items[place].row["image_id"]]["file"]
-        path = self.workspace.root / str(file)
+        path = self._path(place)
         read_stored(path)
         return path.read_bytes()
+
+    def _path(self, place: int) -> Path:
+        return self.workspace.root / str(self.frames[self.items[place].row["image_id"]]["file"])
+
+    def prompt(
+        self,
+        place: int,
+        box: tuple[int, int, int, int] | None,
+        point: tuple[int, int] | None,
+    ) -> NDArray[np.bool_]:
+        """A new mask [H, W] of the structure at `place`, from a box or a point of the reviewer.
+
+        Nothing is decided. An `edit` with these very pixels is stored with their prompt.
+        """
+        structure = str(self.items[place].row["structure"])
+        found = self.prompter.propose(read_stored(self._path(place)), structure, box, point)
+        with self._guard:
+            self._prompted[place] = found
+        return found.mask
 
     def decide(
         self, place: int, version: int, action: Action, drawn: NDArray[np.bool_] | None = None
@@ -162,7 +158,7 @@ class ReviewSession:
             one = self.items[place]
             if one.version != version:
                 raise StaleError(one.version)
-            after = self._decided(one.row, action, drawn)
+            after = self._decided(one, action, drawn)
             self._save(one, action, after)
             return self.item(place)
 
@@ -218,33 +214,69 @@ class ReviewSession:
             check_privacy(self.workspace)
 
     def summary(self) -> ReviewSummary:
-        """What this review decided."""
-        own = self.log.decisions[self.first :]
-        times = pd.to_datetime([one.at for one in own if one.action != "undo"], format="ISO8601")
-        pauses = np.diff(times.to_numpy()) / np.timedelta64(1, "s")
+        """What this review decided, and how well all reviews agree so far."""
+        own = reviewer_rows(self.log.decisions[self.first :])
+        mine = [one for one in own if one.reviewer == self.reviewer]
         return ReviewSummary(
             queued=len(self.items),
             decided=self.progress()["actions"],
-            seconds_per_mask=round(float(np.median(pauses)), 1) if len(pauses) else None,
+            seconds_per_mask=mine[0].seconds if mine else None,
+            accepted_unchanged=mine[0].unchanged if mine else None,
+            planted=mine[0].planted_text() if mine else None,
+            agreement=tuple(f"{one.structure}: {one.text()}" for one in self.agreement()),
+            remarks=self._own_adjudications(),
+        )
+
+    def agreement(self) -> list[AgreementRow]:
+        """The agreement of two reviewers by structure, over all reviews of this study."""
+        return agreement_rows(Histories.read(self.log.decisions), patients_of(self.workspace))
+
+    def _own_adjudications(self) -> tuple[str, ...]:
+        own = [
+            one
+            for one in self.items
+            if one.decided and any(row["reviewer"] == self.reviewer for row in one.versions)
+        ]
+        if not own:
+            return ()
+        return (
+            f"{len(own)} of the adjudicated masks had been decided by {self.reviewer} before; a "
+            "third person should adjudicate them",
         )
 
     def _decided(
-        self, row: Mapping[str, Any], action: Action, drawn: NDArray[np.bool_] | None
+        self, one: Item, action: Action, drawn: NDArray[np.bool_] | None
     ) -> dict[str, Any]:
+        row: Mapping[str, Any] = one.row
+        signed: dict[str, Any] = {"reviewer": self.reviewer, "reviewed_at": _now()}
+        if action in PICKS:
+            if len(one.versions) <= PICKS.index(action):
+                raise SonoError(f"{action}: this mask has no second version; accept or reject it")
+            return {**one.versions[PICKS.index(action)], **signed}
         if action not in STATES:
             return dict(row)
-        signed = {"state": STATES[action], "reviewer": self.reviewer, "reviewed_at": _now()}
+        if action == "accept" and _is_hidden(one):
+            raise SonoError("draw this mask: its proposal is not shown, so it cannot be accepted")
+        signed["state"] = STATES[action]
         if action != "edit":
             return {**row, **signed}
         if drawn is None:
             raise SonoError("an edited mask without its pixels; draw it again")
-        size = {"height": row["height"], "width": row["width"], "image_id": row["image_id"]}
-        made = mask_row(size, drawn, str(row["structure"]), str(row["source"]))
+        found = self._prompted.get(self._place[one.key])
+        if found is not None and np.array_equal(found.mask, drawn):
+            signed |= {"prompt": found.prompt, "model_hash": self.prompter.proposer.model_hash}
+            signed |= {"score": found.score, "stability": found.stability}
+            source = self.prompter.proposer.source
+        else:
+            source = str(row["source"])
+        made = mask_row(row, drawn, str(row["structure"]), source)
         return {**row, **made, **signed}
 
     def _save(self, one: Item, action: Action, after: dict[str, Any]) -> None:
         number = len(self.log.decisions) + 1
-        self.log.append(Decision(number, one.key, action, self.reviewer, _now(), one.row, after))
+        self.log.append(
+            Decision(number, one.key, action, self.reviewer, _now(), one.row, after, one.kind)
+        )
         self._count(one, -1)
         one.row, one.version = after, one.version + 1
         one.decided = None if action in ("skip", "undo") else action
@@ -272,10 +304,23 @@ def write_pending(workspace: Workspace, log: DecisionLog) -> None:
         )
 
 
-def _by_doubt(masks: pd.DataFrame) -> pd.DataFrame:
-    """The lowest score first; of equal ones in the order of their ids, which is a random draw."""
-    doubt = masks["score"].fillna(NO_SCORE).astype(float)
-    return masks.assign(doubt=doubt).sort_values(["doubt", "mask_id"]).drop(columns="doubt")
+def check_reviewer(workspace: Workspace, reviewer: str) -> None:
+    """Raise PrivacyError if the reviewer's name is a private string of the study."""
+    try:
+        check_texts(workspace, "--reviewer", [reviewer])
+    except PrivacyError as error:
+        if "--reviewer:" not in str(error):
+            raise
+        raise PrivacyError(
+            "--reviewer: this name is a private string of the study, such as a patient's name; "
+            "sign with another one, for example initials, or add it to public_words under [study] "
+            "in sono.toml if it is not secret"
+        ) from error
+
+
+def _is_hidden(one: Item) -> bool:
+    """Whether the reviewer is to draw this mask without seeing the proposal."""
+    return one.kind == "blind" and one.row["state"] == "proposed"
 
 
 def _now() -> str:

@@ -1,5 +1,6 @@
 """The stage: what is proposed for a study, resumed, and left alone."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,53 @@ def test_accepted_frames_of_known_planes_get_their_outline(tmp_path: Path) -> No
     workspace = make_study(tmp_path)
     summary = propose_masks(workspace)
     masks = workspace.masks()
-    assert summary.structures == {"femur": 1, "fetal head": 2}
-    assert set(masks["image_id"]) == {f"{number:016x}" for number in (0, 1, 4)}
+    assert summary.structures == {"femur": 1, "fetal head": 3}
+    assert set(masks["image_id"]) == {f"{number:016x}" for number in (0, 1, 3, 4)}
     assert (masks["state"] == "proposed").all()
     assert set(masks["source"]) == {"heuristic"}
     assert masks[["score", "stability"]].stack().between(0, 1).all()
+
+
+def test_a_structure_without_a_plane_is_marked_and_made_again_when_the_plane_is_known(
+    tmp_path: Path,
+) -> None:
+    workspace = make_study(tmp_path)
+    summary = propose_masks(workspace)
+    masks = workspace.masks().set_index("image_id")
+    assert summary.by_best_guess == 1
+    guessed = json.loads(masks.loc[f"{3:016x}", "prompt"])
+    assert guessed["type"] == "hypothesis" and 1 / 3 < guessed["share"] <= 1
+    assert masks["prompt"].notna().sum() == 1
+    rows = rows_of(workspace.read(IMAGES))
+    rows[3]["plane"] = "femur"
+    workspace.write(IMAGES, from_rows(IMAGES, rows))
+    summary = propose_masks(workspace)
+    assert (summary.already_in_table, summary.proposed, summary.by_best_guess) == (3, 1, 0)
+    again = workspace.masks()
+    assert again[again["image_id"] == f"{3:016x}"]["structure"].tolist() == ["femur"]
+    rows[3]["plane"] = "four_chamber"  # of which no outline is known
+    workspace.write(MASKS, masks.reset_index())
+    workspace.write(IMAGES, from_rows(IMAGES, rows))
+    assert propose_masks(workspace).proposed == 0
+    assert f"{3:016x}" not in set(workspace.masks()["image_id"])
+
+
+def test_a_guess_that_a_person_has_accepted_stays(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    propose_masks(workspace)
+    workspace.write(MASKS, workspace.masks().assign(state="accepted"))
+    rows = [row | {"plane": "four_chamber"} for row in rows_of(workspace.read(IMAGES))]
+    workspace.write(IMAGES, from_rows(IMAGES, rows))
+    propose_masks(workspace)
+    assert len(workspace.masks()) == 4
+
+
+def test_nothing_proposed_says_why_and_what_to_do(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    rows = [row | {"plane": "four_chamber"} for row in rows_of(workspace.read(IMAGES))]
+    workspace.write(IMAGES, from_rows(IMAGES, rows))
+    with pytest.raises(SonoError, match=r"nothing was proposed for 5 frames \(four_chamber 5\)"):
+        propose_masks(workspace).refuse_nothing()
 
 
 def test_a_second_run_finds_nothing_to_do(tmp_path: Path) -> None:
@@ -74,7 +117,7 @@ def test_a_second_run_finds_nothing_to_do(tmp_path: Path) -> None:
     propose_masks(workspace)
     before = rows_in_order(workspace)
     summary = propose_masks(workspace)
-    assert (summary.known, summary.proposed) == (3, 0)
+    assert (summary.already_in_table, summary.proposed) == (4, 0)
     assert rows_in_order(workspace) == before
 
 
@@ -100,8 +143,8 @@ def test_a_plane_of_the_study_gets_the_outline_that_its_planes_file_names(tmp_pa
     workspace = Workspace(workspace.root)
     workspace.write(IMAGES, from_rows(IMAGES, rows))
     summary = propose_masks(workspace)
-    assert summary.structures == {"femur": 1, "fetal head": 2}
-    assert summary.passed_over == {"no plane": 1, "thigh": 1}
+    assert summary.structures == {"femur": 1, "fetal head": 3}
+    assert summary.passed_over == {"thigh": 1}
     assert summary.model_hash != OutlineProposer().model_hash
     build = build_captions(workspace)
     assert build.refused == 0
@@ -130,7 +173,7 @@ def test_a_killed_run_loses_only_the_batch_in_flight(
     with pytest.raises(KeyboardInterrupt):
         propose_masks(killed, engine=Engine(batch_size=1))
     monkeypatch.setattr(stage, "propose_one", propose_one)
-    assert propose_masks(killed).known == 2
+    assert propose_masks(killed).already_in_table == 2
     assert rows_in_order(killed) == rows_in_order(clean)
     assert not (killed.root / ".parts-masks").exists()
 
@@ -143,7 +186,7 @@ def test_reviewed_masks_stay(tmp_path: Path) -> None:
     masks["model_hash"] = "an older version"
     workspace.write(MASKS, masks)
     propose_masks(workspace)
-    assert workspace.masks()["state"].tolist() == ["rejected"] * 3
+    assert workspace.masks()["state"].tolist() == ["rejected"] * 4
 
 
 def test_doubtful_proposals_are_left_out_when_asked(tmp_path: Path) -> None:
@@ -186,6 +229,7 @@ def test_a_promptable_model_gets_reviewed_boxes_before_proposed_ones(
     assert own["structure"].to_dict() == {
         f"{0:016x}": "thalami",
         f"{1:016x}": "femur",
+        f"{3:016x}": "fetal head",
         f"{4:016x}": "fetal head",
     }
     assert own.loc[f"{0:016x}", "area"] == 200

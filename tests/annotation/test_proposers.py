@@ -66,10 +66,11 @@ def test_a_rim_is_more_convincing_than_speckle() -> None:
     assert nothing.score < 0.5
 
 
-def test_without_a_label_the_kind_is_guessed_and_no_structure_named() -> None:
-    for frame, truth in (head_frame(), bone_frame()):
+def test_without_a_label_the_kind_is_guessed_and_marked() -> None:
+    for structure, (frame, truth) in {"fetal head": head_frame(), "femur": bone_frame()}.items():
         found = PROPOSER.propose(frame, None, None, ())
-        assert [each.structure for each in found] == [None]
+        assert [each.structure for each in found] == [structure]
+        assert json.loads(found[0].prompt or "")["type"] == "hypothesis"
         assert dice(found[0].mask, truth) > 0.75
 
 

@@ -12,6 +12,7 @@ import uvicorn
 from studies import fill_vault
 
 from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.review.queue import Wanted
 from sono.annotation.review.server import free_socket, review_app
 from sono.annotation.review.session import ReviewSession
 from sono.curation.core.frame_files import encode_png, frame_file
@@ -42,6 +43,11 @@ def make_review_study(folder: Path, count: int = 6) -> Workspace:
     fill_vault(workspace)
     workspace.write(MASKS, mask_table(masks))
     return workspace
+
+
+def opened(workspace: Workspace, reviewer: str, *more: Any, **options: Any) -> ReviewSession:
+    """A review of the proposed masks, unless asked otherwise."""
+    return ReviewSession.open(workspace, Wanted(reviewer, *more, **options))
 
 
 class Page:
