@@ -8,6 +8,7 @@ Example: python benchmarks/segmenter.py study --spacing-csv training_set_pixel_s
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def spacing_of(workspace: Workspace, table: Path | None) -> dict[str, float]:
         return {}
     sizes = pd.read_csv(table).set_index("filename")["pixel size(mm)"].to_dict()
     sources = workspace.sources().drop_duplicates("image_id")
-    names = sources["path"].map(lambda path: Path(str(path)).name)
+    names = sources["path"].map(lambda path: Path(os.fsdecode(path)).name)
     return {
         image: float(sizes[name])
         for image, name in zip(sources["image_id"], names, strict=True)

@@ -52,6 +52,8 @@ FORMAT_WORDS = words_of(
     """
 )
 
+# A stored frame: digests alone, in which the digits of an id may occur by chance.
+_FRAME = re.compile(r"frames/([0-9a-f]{2})/\1[0-9a-f]{14}-[0-9a-f]{8}\.png")
 _KEY = re.compile(r'(?<!\\)"([^"\\\n]{1,80})"\s*:')
 _PANDAS = re.compile(r'"(?:library|pandas_type|numpy_type)": "[\w.\[\]-]*"')
 _LITERAL = re.compile(r"(?<=[\s:\[,])(?:true|false|null)(?=[\s,\]}]|$)")
@@ -66,9 +68,12 @@ _CELL = re.compile(r"(?<=>)[^<>]{1,200}(?=<)|(?<=\n)[^\n<>]{1,200}(?=\n)")
 def without_own(text: str, place: Path, where: str, found: Iterable[str]) -> str:
     """`text` of the file at `place` without what sono wrote there, where that holds one of `found`.
 
-    Keys, settings and cells are removed as a whole; a sentence of the source code is removed where
-    it occurs.
+    Names of stored frames, keys, settings and cells are removed as a whole; a sentence of the
+    source code is removed where it occurs.
     """
+    if where == "the name" and _FRAME.fullmatch(place.as_posix()):
+        return ""
+    text = _FRAME.sub("|", text)
     suffix = place.suffix
     if where == DESCRIPTION:
         text = _PANDAS.sub("|", text)

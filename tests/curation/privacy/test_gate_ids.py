@@ -162,3 +162,28 @@ def test_a_note_is_no_page_of_numbers(tmp_path: Path) -> None:
         with pytest.raises(PrivacyError, match=place):
             check_privacy(study)
         (study.root / place).unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "free"),
+    [
+        ("frames/21/21cf57576bf98c59-acb12400.png", True),  # digests, and an id by chance
+        ("frames/21/21cf57576bf98c59-acb12400.txt", False),
+        ("frames/22/21cf57576bf98c59-acb12400.png", False),
+        ("notes/21/21cf57576bf98c59-acb12400.png", False),
+        ("frames/21/21cf57576bf98c59-acb12400-012400.png", False),
+        ("frames/21/012400.png", False),
+    ],
+)
+def test_digits_of_an_id_in_the_digests_of_a_stored_frame_are_chance(
+    tmp_path: Path, name: str, free: bool
+) -> None:
+    study = make_study(tmp_path / "study", path=b"/raw/012400.png")
+    (study.root / name).parent.mkdir(parents=True)
+    (study.root / name).write_bytes(b"")
+    if free:
+        write_text(study.root / "list.json", json.dumps({"file": name}))
+        check_privacy(study)
+        return
+    with pytest.raises(PrivacyError, match="the name of"):
+        check_privacy(study)
