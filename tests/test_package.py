@@ -46,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(built: Path) -> None:
     names = set(zipfile.ZipFile(next(built.glob("*.whl"))).namelist())
-    kinds = ("*.py", "*.toml", "*.j2", "*.css", "*.html", "*.js", "*.md")
+    kinds = ("*.py", "*.toml", "*.j2", "*.css", "*.html", "*.js", "*.svg", "*.md")
     source = {
         f"sono/{path.relative_to(ROOT)}"
         for package in PACKAGES

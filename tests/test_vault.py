@@ -29,6 +29,7 @@ EXPORTS = [name for name, command in COMMANDS.items() if command.needs == "searc
 WRITES = (
     "masks propose",
     "masks train",
+    "masks measure",
     "captions build",
     "stats",
     "split",
@@ -44,8 +45,9 @@ WRITERS = [name for name, command in COMMANDS.items() if command.writes and comm
 def place(place: Place, request: pytest.FixtureRequest) -> Place:
     """A copy with a folder for what is exported, and with a pair to draw."""
     place.out.mkdir()
-    if "dedup sheet" in request.node.name:
-        COMMANDS["dedup sheet"].begin(place)
+    for name in ("dedup sheet", "masks measure"):
+        if name in request.node.name:
+            COMMANDS[name].begin(place)
     return place
 
 

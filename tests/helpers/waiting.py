@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 LIMIT = 600.0  # seconds: a loaded machine is many times slower than an idle one
-PROGRESS = re.compile(r"^[\w ]+: \d+ of \d+, \d+ s\n", re.MULTILINE)
+PROGRESS = re.compile(r"^[\w ]+: \d+ of \d+,(?: [^\n,]+,)? \d+ s\n", re.MULTILINE)
 
 
 def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:

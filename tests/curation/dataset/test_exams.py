@@ -124,7 +124,8 @@ def test_frames_of_no_exam_are_never_in_val_or_test() -> None:
     stood = pd.Series(["test"] * len(table), index=table.index)
     assert set(assign_splits(table, SplitConfig(), stood).iloc[-30:]) == {"train"}
     with pytest.raises(
-        SonoError, match=r"5 folds of 0 patients.*4 frames of unknown patients stay in train"
+        SonoError,
+        match=r"5 folds of 0 patients.*4 frames stay in train, because the patient is unknown",
     ):
         fold_splits(images([{}] * 4), 5, 0, 0)
 

@@ -161,13 +161,13 @@ def test_a_fold_that_does_not_exist_is_refused(folds: int, fold: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "kind"), [("patient_id", "patients"), ("duplicate_group", "duplicate groups")]
+    ("column", "kind"), [("patient_id", "patient"), ("duplicate_group", "duplicate group")]
 )
 def test_a_leak_is_an_error_that_names_the_pseudonym(column: str, kind: str) -> None:
     images = _images(
         [{column: "abc", "split": "train"}, {column: "abc", "split": "test"}, {"split": "val"}]
     )
-    with pytest.raises(SonoError, match=rf"1 {kind} are in more than one split \(abc\)"):
+    with pytest.raises(SonoError, match=rf"1 {kind} is in more than one split \(abc\)"):
         check_splits(images)
 
 
@@ -324,7 +324,7 @@ def test_an_empty_split_is_reported_with_what_to_do(
         return
     for one in found:
         assert one["warning"].startswith(
-            f"no frame is in {empty}, because there are only {patients} "
+            f"no frame is in {empty}, because the study has only {patients} group"
         )
         assert f"raise {empty} under [splits]" in one["warning"]
         assert "a training keeps its last epoch" in one["warning"]

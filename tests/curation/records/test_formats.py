@@ -414,7 +414,7 @@ def test_errors_of_a_spreadsheet_are_empty_and_reported(tmp_path: Path) -> None:
         (None, "North", None),
     ]
     assert table.rejected[0].startswith(
-        "a.csv: 2 cells (line 2, 3) contain the spreadsheet error #REF!"
+        "a.csv: 2 cells (line 2, 3) with the spreadsheet error #REF! are read as empty"
     )
     assert len(table.rejected) == 3
 

@@ -62,7 +62,9 @@ def test_they_are_not_joined_and_the_advice_is_to_write_them_alike(
     counts = dict.fromkeys(matches[0].codes, 1)
     told = join_remarks(Joined.of(table, matches, facts.root, False), counts)
     (remark,) = [text for text in told if "only in signs" in text]
-    assert remark.startswith("1 patient ids of files") and "write them in the table" in remark
+    assert (
+        remark.startswith("1 patient id of files differs") and "write them in the table" in remark
+    )
     assert "A999999 in a file, A-999999 in the table" in remark and "486770" not in str(told)
     assert not any("patient = " in text for text in told)
     report = check_records(table_path, RecordsConfig(), PlaneTable(), path.parent)
