@@ -21,7 +21,6 @@ from typer.main import get_command
 import sono.cli
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
-from sono.annotation.segmenter.files import FILE as SEGMENTER
 from sono.curation.core.engine import Engine
 from sono.curation.core.tables import IMAGES, MASKS, rows_of
 from sono.curation.core.workspace import Workspace
@@ -106,11 +105,8 @@ class Command:
     def again(self, place: Place) -> list[str]:
         """The command line that continues the command after it was interrupted.
 
-        It is the same command line; a run of `sono train` is resumed with --resume, and a segmenter
-        that is there as a whole is not replaced: the next one has another name.
+        It is the same command line; a run of `sono train` is resumed with --resume.
         """
-        if self.name == "masks train" and (place.study.runs / "new" / SEGMENTER).exists():
-            return [word if word != "new" else "newer" for word in self.line(place)]
         resumed = self.name == "train" and (place.study.runs / "new" / "last").exists()
         return self.line(place, *(["--resume"] if resumed else []))
 
