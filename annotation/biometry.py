@@ -86,8 +86,8 @@ def measure(mask: Mask, spacing: Spacing, structure: str) -> dict[str, float]:
 def fit_ellipse(mask: Mask, spacing: Spacing) -> Ellipse:
     """The ellipse in mm that fits the outline of `mask` [H, W] best, without its holes.
 
-    Parts of the outline on the border of the frame do not count, because the structure goes on
-    there. Raises UnmeasuredError for a mask that is no ellipse.
+    Parts of the outline on the border of the frame do not count, because the structure
+    continues there. Raises UnmeasuredError for a mask that is no ellipse.
     """
     edges = _edge_centers(filled(mask))
     inside = ((edges > 0) & (edges < [mask.shape[1], mask.shape[0]])).all(axis=1)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.annotation.echo_maps import EchoMaps, Field, sample
-from sono.annotation.search import AROUND_BOX, NEARER, SEED, Around, Found, search
+from sono.annotation.search import AROUND_BOX, SEED, Around, Found, search, search_around
 
 POINTS = 20
 ALONG = np.linspace(-1, 1, POINTS)
@@ -54,19 +54,17 @@ def find_bones(maps: EchoMaps, model: BoneModel, around: Around | None = None) -
     side = max(maps.shape)
     apart = np.array([0.05 * side, 0.05 * side, 0.08 * side, 0.3, 1.0])
     steps = np.array([0.03 * side] * 3 + [0.15, 0.15])
+    score = partial(score_bones, maps, model)
     if around is None:
-        score, tried = partial(score_bones, maps, model), _candidates(maps)
-    else:
-        score, tried = partial(_score_around, maps, model, around), _near(around)
-        apart = apart * NEARER
-    return search(score, tried, apart, steps)
+        return search(score, _candidates(maps), apart, steps)
+    return search_around(around, score, _reach, _near(around), apart, steps)
 
 
-def _score_around(maps: EchoMaps, model: BoneModel, around: Around, shapes: Field) -> Field:
-    x, y, half, tilt, _ = shapes.T
+def _reach(shapes: Field) -> tuple[Field, Field]:
+    """Half the width and the height [n] of the boxes of sticks [n, 5]."""
+    _, _, half, tilt, _ = shapes.T
     past = half * THICKNESS  # of the middle line, on every side
-    reach_x, reach_y = half * np.abs(np.cos(tilt)) + past, half * np.abs(np.sin(tilt)) + past
-    return np.asarray(score_bones(maps, model, shapes) - around.cost(x, y, reach_x, reach_y))
+    return half * np.abs(np.cos(tilt)) + past, half * np.abs(np.sin(tilt)) + past
 
 
 def _near(around: Around) -> Field:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.annotation.echo_maps import EchoMaps, Field, sample
-from sono.annotation.search import AROUND_BOX, NEARER, SEED, Around, Found, search
+from sono.annotation.search import AROUND_BOX, SEED, Around, Found, search, search_around
 
 POINTS = 48
 ANGLES = np.arange(POINTS) * 2 * np.pi / POINTS
@@ -58,19 +58,17 @@ def find_ellipses(maps: EchoMaps, model: EllipseModel, around: Around | None = N
     # the turn of a near circle has no meaning
     apart = np.array([0.05, 0.05, 0.06, 0.06, 9.0]) * side
     steps = np.array([0.04 * side] * 4 + [0.3])
+    score = partial(score_ellipses, maps, model)
     if around is None:
-        score, tried = partial(score_ellipses, maps, model), _grid(maps.shape)
-    else:
-        score, tried = partial(_score_around, maps, model, around), _near(around)
-        apart = apart * NEARER
-    return search(score, tried, apart, steps)
+        return search(score, _grid(maps.shape), apart, steps)
+    return search_around(around, score, _reach, _near(around), apart, steps)
 
 
-def _score_around(maps: EchoMaps, model: EllipseModel, around: Around, shapes: Field) -> Field:
-    x, y, a, b, turn = shapes.T
-    reach_x = np.hypot(a * np.cos(turn), b * np.sin(turn)) + RIM
-    reach_y = np.hypot(a * np.sin(turn), b * np.cos(turn)) + RIM
-    return np.asarray(score_ellipses(maps, model, shapes) - around.cost(x, y, reach_x, reach_y))
+def _reach(shapes: Field) -> tuple[Field, Field]:
+    """Half the width and the height [n] of the boxes of ellipses [n, 5]."""
+    _, _, a, b, turn = shapes.T
+    across = np.hypot(a * np.cos(turn), b * np.sin(turn)) + RIM
+    return across, np.hypot(a * np.sin(turn), b * np.cos(turn)) + RIM
 
 
 def _near(around: Around) -> Field:

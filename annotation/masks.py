@@ -11,7 +11,7 @@ from sono.curation.core.atomic import sha256
 from sono.curation.core.column_values import TRAINED_STATES
 from sono.curation.core.errors import SonoError
 from sono.curation.core.geometry import bounding_box
-from sono.curation.core.rle import encode
+from sono.curation.core.rle import decode, encode
 from sono.curation.core.tables import MASKS, empty_table, from_rows
 from sono.curation.core.workspace import Workspace
 
@@ -68,6 +68,16 @@ def mask_row(
         "state": "proposed",
     }
     return row | fields
+
+
+def pixels(row: Mapping[Any, Any]) -> NDArray[np.bool_]:
+    """The mask [H, W] of a row."""
+    return decode(row["counts"], int(row["height"]), int(row["width"]))
+
+
+def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Twice the common area over the sum of both areas."""
+    return float(2 * (one & other).sum() / max(int(one.sum()) + int(other.sum()), 1))
 
 
 def check_masks(masks: pd.DataFrame, images: pd.DataFrame) -> None:

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.annotation.masks import masks_of
+from sono.annotation.masks import masks_of, pixels
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.drawing import LEGEND, DrawnMask, contact_sheet, overlay
 from sono.curation.core.frame_files import read_stored
-from sono.curation.core.rle import decode
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_texts
 
@@ -71,7 +70,7 @@ def draw_masks(gray: NDArray[np.uint8], masks: pd.DataFrame) -> tuple[NDArray[np
     drawn = [
         DrawnMask(
             str(row["structure"]),
-            decode(row["counts"], int(row["height"]), int(row["width"])),
+            pixels(row),
             row["state"] == "proposed",
         )
         for row in masks.sort_values("area", ascending=False).to_dict("records")

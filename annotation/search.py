@@ -81,6 +81,25 @@ class Around:
         return np.asarray(near + np.array([x0 + x1, y0 + y1]) / 2)
 
 
+def search_around(
+    around: Around,
+    score: Score,
+    reach: Callable[[Field], tuple[Field, Field]],
+    candidates: Field,
+    apart: Field,
+    steps: Field,
+) -> Found:
+    """`search` where a shape far from a person's box costs something.
+
+    `reach` gives half the width and the height [n] of the boxes of shapes [n, k].
+    """
+
+    def near(shapes: Field) -> Field:
+        return np.asarray(score(shapes) - around.cost(shapes[:, 0], shapes[:, 1], *reach(shapes)))
+
+    return search(near, candidates, apart * NEARER, steps)
+
+
 def _different(candidates: Field, scores: Field, apart: Field) -> list[int]:
     """Indices of good candidates, best first, no two closer than `apart` in every parameter."""
     order = np.argsort(-scores, kind="stable")[:600]

@@ -59,11 +59,7 @@ def _raw_names(workspace: Workspace, frames: pd.DataFrame) -> SourceNames:
                 f"{path!r}: a name that no other tool may read; rename the file, or export without "
                 "--source-names"
             )
-        if (
-            row["source_frames"] is not None
-            and not pd.isna(row["source_frames"])
-            and row["source_frames"] > 1
-        ):
+        if pd.notna(row["source_frames"]) and row["source_frames"] > 1:
             many += 1
             name = _with_frame(name, int(row["frame"]))
         names[row["image_id"]] = name

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.annotation.masks import dice
 from sono.annotation.proposers import OutlineProposer, Prompt, propose_unlabeled
 from sono.curation.core.drawing import DrawnMask, overlay
 from sono.curation.core.geometry import bounding_box
@@ -146,11 +147,6 @@ def read_truth(truth: Path | dict) -> NDArray[np.bool_]:
         return read_gray(truth) > 127
     unpack = decode if isinstance(truth["counts"], str) else from_runs
     return unpack(truth["counts"], *truth["size"])
-
-
-def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Twice the common area over the sum of areas."""
-    return float(2 * (one & other).sum() / max(one.sum() + other.sum(), 1))
 
 
 def print_table(outcomes: list[Outcome]) -> None:

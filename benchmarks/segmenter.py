@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from sono.annotation.biometry import UnmeasuredError, measure
+from sono.annotation.masks import dice, pixels
 from sono.annotation.segmenter.fit import train_segmenter
 from sono.annotation.segmenter.proposer import SegmenterProposer
 from sono.curation.core.frame_files import read_stored
-from sono.curation.core.rle import decode
 from sono.curation.core.workspace import Workspace
 
 STRUCTURE = "fetal head"
@@ -48,12 +48,11 @@ def compare(workspace: Workspace, proposer: SegmenterProposer, table: Path | Non
     spacing, rows = spacing_of(workspace, table), []
     for row in masks[masks["image_id"].isin(frames.index)].to_dict("records"):
         frame = frames.loc[str(row["image_id"])]
-        truth = decode(row["counts"], int(row["height"]), int(row["width"]))
+        truth = pixels(row)
         gray = read_stored(workspace.root / str(frame["file"]))
         found = [one.mask for one in proposer.propose(gray, frame["plane"], None, ())]
         mask = found[0] if found else np.zeros(truth.shape, np.bool_)
-        dice = 2 * np.count_nonzero(mask & truth) / (np.count_nonzero(mask) + truth.sum())
-        rows.append({"image_id": row["image_id"], "dice": dice})
+        rows.append({"image_id": row["image_id"], "dice": dice(mask, truth)})
         if (pixel := spacing.get(str(row["image_id"]))) is not None:
             try:
                 own, other = (
@@ -82,9 +81,9 @@ def main() -> None:
     found = compare(
         workspace, SegmenterProposer.load(workspace.runs / options.name), options.spacing_csv
     )
-    dice = found["dice"]
-    print(f"{len(found)} frames: mean Dice {dice.mean():.4f}, median {dice.median():.4f}")
-    print(f"below 0.9: {(dice < 0.9).sum()}; not found: {(dice == 0).sum()}")
+    scores = found["dice"]
+    print(f"{len(found)} frames: mean Dice {scores.mean():.4f}, median {scores.median():.4f}")
+    print(f"below 0.9: {(scores < 0.9).sum()}; not found: {(scores == 0).sum()}")
     if "hc_error_mm" in found:
         error = found["hc_error_mm"].dropna()
         print(

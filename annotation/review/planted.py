@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.annotation.mask_quality import looks_tiny
-from sono.annotation.masks import mask_row
+from sono.annotation.masks import dice, mask_row, pixels
 from sono.annotation.review.decisions import Row
-from sono.annotation.review.verdicts import UNDECIDED, dice, pixels
+from sono.annotation.review.verdicts import UNDECIDED
 from sono.curation.core.atomic import sha256
 
 WRONG = 0.6  # a planted mask has at most this Dice with the proposal in whose place it stands

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.annotation.masks import dice, pixels
 from sono.annotation.review.decisions import Decision, DecisionLog
-from sono.annotation.review.verdicts import Histories, History, dice, differ, kept, pixels
+from sono.annotation.review.verdicts import Histories, History, differ, kept
 from sono.curation.core.tables import IMAGES
 from sono.curation.core.workspace import Workspace
 

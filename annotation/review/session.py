@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.annotation.masks import mask_row
+from sono.annotation.masks import mask_row, pixels
 from sono.annotation.proposers import Proposal
 from sono.annotation.review.decisions import Action, Decision, DecisionLog, apply_decisions
 from sono.annotation.review.prompter import Prompter
 from sono.annotation.review.quality import AgreementRow, agreement_rows, patients_of, reviewer_rows
 from sono.annotation.review.queue import Item, Wanted, make_queue
-from sono.annotation.review.verdicts import Histories, pixels
+from sono.annotation.review.verdicts import Histories
 from sono.curation.core.console import warn
 from sono.curation.core.errors import PrivacyError, SonoError, typed_name
 from sono.curation.core.frame_files import read_stored

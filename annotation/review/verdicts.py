@@ -4,12 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from sono.annotation.masks import dice, pixels
 from sono.annotation.review.decisions import Decision, Row
 from sono.curation.core.column_values import TRAINED_STATES
-from sono.curation.core.rle import decode
 
 DIFFERENT = 0.9  # Dice of two reviewers' masks below which a third person decides
 UNDECIDED = {"state": "proposed", "reviewer": None, "reviewed_at": None}
@@ -79,16 +76,6 @@ def differ(one: Row, other: Row) -> bool:
 def kept(row: Row) -> bool:
     """Whether a verdict is that the mask shows its structure, as proposed or edited."""
     return row["state"] in TRAINED_STATES
-
-
-def pixels(row: Row) -> NDArray[np.bool_]:
-    """The mask [H, W] of a row."""
-    return decode(row["counts"], int(row["height"]), int(row["width"]))
-
-
-def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Twice the common area over the sum of both areas."""
-    return float(2 * (one & other).sum() / max(int(one.sum()) + int(other.sum()), 1))
 
 
 def as_proposed(row: Row) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from sono.curation.core.arrays import Gray
+from sono.annotation.masks import pixels
 from sono.curation.core.column_values import TRAINED_STATES
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.geometry import letterbox, letterbox_mask
-from sono.curation.core.rle import decode
 from sono.curation.core.workspace import Workspace
 
 
@@ -92,11 +93,10 @@ def _union(masks: pd.DataFrame, structures: Sequence[str], side: int) -> NDArray
     """The pixels [structures, S, S] of each structure; several masks of one are joined."""
     found = np.zeros((len(structures), side, side), np.bool_)
     for row in masks.to_dict("records"):
-        mask = decode(row["counts"], int(row["height"]), int(row["width"]))
-        found[structures.index(str(row["structure"]))] |= letterbox_mask(mask, side)
+        found[structures.index(str(row["structure"]))] |= letterbox_mask(pixels(row), side)
     return found
 
 
-def as_square(gray: Gray, side: int) -> NDArray[np.float32]:
-    """A frame [H, W] as the input [1, 1, S, S] of the model."""
-    return np.asarray(letterbox(gray, side)[None, None] / np.float32(255), np.float32)
+def as_input(frames: NDArray[np.uint8]) -> Tensor:
+    """Square frames [n, S, S] as the input [n, 1, S, S] of the model, tones 0 to 1."""
+    return torch.from_numpy(frames[:, np.newaxis].astype(np.float32) / 255)

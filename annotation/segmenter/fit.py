@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sono.annotation.segmenter.config import SegmenterConfig
-from sono.annotation.segmenter.examples import Examples, load_examples, usable_masks
+from sono.annotation.segmenter.examples import Examples, as_input, load_examples, usable_masks
 from sono.annotation.segmenter.files import SegmenterInfo, new_file, save_segmenter
 from sono.annotation.segmenter.model import Segmenter
 from sono.curation.core.console import progress
@@ -169,7 +169,7 @@ def segmentation_loss(
     model: Segmenter, examples: Examples, numbers: NDArray[np.intp], draw: torch.Generator
 ) -> Tensor:
     """Cross-entropy over what is known, plus 1 - Dice over what is drawn, of augmented frames."""
-    frames = torch.from_numpy(examples.frames[numbers].astype(np.float32) / 255)[:, None]
+    frames = as_input(examples.frames[numbers])
     masks = torch.from_numpy(examples.masks_of(numbers).astype(np.float32))
     frames, masks = shaken(frames, masks, draw)
     logits = model(frames)
@@ -208,7 +208,7 @@ def mean_dice(model: Segmenter, examples: Examples, batch: int = 16) -> NDArray[
     total = np.zeros(examples.drawn.shape[1])
     for start in range(0, len(examples), batch):
         numbers = np.arange(start, min(start + batch, len(examples)))
-        frames = torch.from_numpy(examples.frames[numbers].astype(np.float32) / 255)[:, None]
+        frames = as_input(examples.frames[numbers])
         found = (model(frames) > 0).numpy()
         truth = examples.masks_of(numbers)
         common = (found & truth).sum((2, 3))

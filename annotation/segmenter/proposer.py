@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sono.annotation.masks import dice
 from sono.annotation.proposers import Box, Proposal
-from sono.annotation.segmenter.examples import as_square
+from sono.annotation.segmenter.examples import as_input
 from sono.annotation.segmenter.files import SegmenterInfo, load_segmenter
 from sono.annotation.segmenter.model import Segmenter
 from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.atomic import file_sha256
+from sono.curation.core.geometry import letterbox
 from sono.curation.imaging.components import connected_components
 
 LEAST_PART = 0.2  # of the area of the largest part; smaller parts of a structure are left out
@@ -56,13 +58,13 @@ class SegmenterProposer:
             mask = main_parts(share > 0.5)
             if np.count_nonzero(mask) >= max(1, LEAST_AREA * mask.size):
                 score = float(share[mask].mean())
-                proposals.append(Proposal(name, mask, score, _dice(one > 0.5, other > 0.5)))
+                proposals.append(Proposal(name, mask, score, dice(one > 0.5, other > 0.5)))
         return proposals
 
     @torch.inference_mode()
     def probabilities(self, gray: Gray) -> NDArray[np.float32]:
         """Probabilities [2, structures, S, S] of a frame and, turned back, of its mirror image."""
-        square = torch.from_numpy(as_square(gray, self.info.image_size))
+        square = as_input(letterbox(gray, self.info.image_size)[np.newaxis])
         both = torch.sigmoid(self.model(torch.cat([square, square.flip(-1)])))
         return np.stack([both[0].numpy(), both[1].flip(-1).numpy()])
 
@@ -84,8 +86,3 @@ def main_parts(mask: Mask) -> Mask:
     kept = area >= LEAST_PART * area[1:].max()
     kept[0] = False
     return np.asarray(kept[labels])
-
-
-def _dice(one: Mask, other: Mask) -> float:
-    total = np.count_nonzero(one) + np.count_nonzero(other)
-    return float(2 * np.count_nonzero(one & other) / total) if total else 0.0

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from review_studies import HEIGHT, WIDTH, make_review_study, opened, running
 
-from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.masks import dice, mask_row, mask_table, pixels
 from sono.annotation.review.planted import WRONG, planted_row
 from sono.annotation.review.quality import review_report
 from sono.annotation.review.session import ReviewSession
-from sono.annotation.review.verdicts import dice, pixels
 from sono.annotation.study_report import write_statistics_report
 from sono.curation.core.errors import PrivacyError, SonoError
 from sono.curation.core.tables import IMAGES, MASKS, from_rows, rows_of, write_table
