@@ -32,6 +32,7 @@ SETTINGS = {
     "splits": "sono.curation.dataset.splits:SplitConfig",
     "masks": "sono.annotation.propose:MaskConfig",
     "segmenter": "sono.annotation.segmenter.config:SegmenterConfig",
+    "review": "sono.annotation.review.keys:ReviewConfig",
     "captions": "sono.annotation.captions:CaptionConfig",
     "training": "sono.training.config:TrainingConfig",
     "evaluation": "sono.evaluation.config:EvaluationConfig",

@@ -300,7 +300,7 @@ def test_an_adjudicator_compares_two_masks_and_takes_one(
         assert np.array_equal(drawn(page, third), proposals[0])
         page.keyboard.press("a")  # what is on the left now is B's
         shows(page, "A rejected")
-        page.locator('[data-do="second"]').click()
+        page.locator('[data-do="take_2"]').click()
         shows(page, "mask 3")
         page.keyboard.press("1")
         api.expect(page.locator("#saved")).to_contain_text(
