@@ -160,7 +160,8 @@ def _decide(
     with workspace.lock():
         frames, known = _pictured(workspace), workspace.released()
         held = _quarantined(frames)
-        named = [name for one in pictures for name in _pictures_of(one, held)]
+        known_files = frames[_was_held(frames)]
+        named = [name for one in pictures for name in _pictures_of(one, known_files)]
         wanted = list(dict.fromkeys((*named, *_held_only_for(workspace, reason))))
         if not wanted:
             none = f"no frame is held for {reason} only" if reason else "no frame is given"
@@ -198,6 +199,7 @@ def apply_verdicts(workspace: Workspace, verdicts: Mapping[str, Mapping[str, Any
     A verdict is the code for which the frame is excluded, if any, the remarks that are wrong, the
     reviewer and the time. The workspace is locked by the caller.
     """
+    workspace.require_vault()
     known = {str(row["picture"]): row for row in rows_of(workspace.released())}
     sources = workspace.sources(["image_id", "file"]).dropna()
     own = sources[sources["image_id"].isin(set(verdicts))].sort_values("file")
@@ -247,7 +249,7 @@ def _refuse_unknown(wanted: Sequence[str], names: Collection[str]) -> None:
 
 
 def _pictures_of(name: str, held: pd.DataFrame) -> list[str]:
-    """The pictures of the held file that `name` is the path or the end of the path of.
+    """The pictures of the held or decided file that `name` is the path or the end of the path of.
 
     [name] where it is no such file; SonoError where it is several.
     """

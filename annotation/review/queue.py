@@ -208,7 +208,7 @@ def _doubt(item: Item) -> tuple[float, str]:
 def _hide_some(seed: str, items: Sequence[Item], share: float) -> None:
     """Make a share of the first reviewer's items blind."""
     for one in items:
-        if one.kind == "first" and draw(seed, "blind", one.key) < share:
+        if share and one.kind == "first" and draw(seed, "blind", one.key) < share:
             one.kind = "blind"
 
 

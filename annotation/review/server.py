@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -125,6 +126,14 @@ def review_app(session: ReviewSession, token: str, port: int) -> FastAPI:
     @app.exception_handler(StaleError)
     async def stale(_: Request, error: StaleError) -> Response:
         return JSONResponse({"error": "decided elsewhere", "version": error.version}, 409)
+
+    @app.exception_handler(RequestValidationError)
+    async def unreadable(_: Request, error: RequestValidationError) -> Response:
+        # without the input, which may be no JSON (NaN, half of a character)
+        said = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
+        )
+        return JSONResponse({"error": said}, 422)
 
     def allowed(request: Request) -> None:
         if not key.opens(request.cookies.get(COOKIE)):

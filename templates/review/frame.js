@@ -17,7 +17,7 @@ async function judge(path, body, done) {
     item = { ...item, ...(await answer.json()) };
     describe();
     say(`saved: ${done}`);
-    if (body.excluded) await go(1, `saved: ${done}; `); else await count();
+    if (body.excluded) await go(1, `saved: ${done}; `); else count().catch(() => {});
     return true;
   } catch (error) {
     say(`NOT saved: ${error.message}`, "failed");

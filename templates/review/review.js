@@ -50,7 +50,7 @@ async function load(place) {
   return { facts, picture, pixels: both[0] || pixels, both };
 }
 
-async function show(place) {
+async function show(place, before = "") {
   say("loading", "busy");
   here = place;
   const early = ready.get(place);
@@ -63,12 +63,12 @@ async function show(place) {
   describe();
   paint();
   if (!fits) fit(); else draw();
-  say(item.decided ? `saved: ${item.decided}` : item.blind ? "draw this one: its proposal is not shown" : "ready");
+  say(before + (item.decided ? `saved: ${item.decided}` : item.blind ? "draw this one: its proposal is not shown" : "ready"));
   ahead(place).catch((error) => say(error.message, "failed")); // a key that is pressed meanwhile counts
 }
 
 /* Shows a mask. If it cannot be shown, the keys N and L step past it. */
-const step = (place, before = "") => show(place).catch((error) =>
+const step = (place, before = "") => show(place, before).catch((error) =>
   say(`${before}the mask at place ${place + 1} cannot be shown (N: the next one): ${error.message}`, "failed"));
 
 function describe() {

@@ -154,6 +154,18 @@ def test_without_the_vault_frames_cannot_be_excluded(study: Workspace) -> None:
         session.judge_frame(0, 0, "blurred", [])
 
 
+def test_decisions_wait_for_a_vault_that_is_away(study: Workspace) -> None:
+    session = opened(study, "Weber")
+    session.judge_frame(0, 0, "blurred", [])
+    away = study.vault.rename(study.vault.with_name("away"))
+    with pytest.raises(SonoError, match=r"the next `sono masks review` writes them"):
+        session.finish()
+    assert not study.vault.exists()  # nothing is written in its place
+    away.rename(study.vault)
+    opened(study, "Weber")
+    assert frame(study, 0)["status"] == "rejected"
+
+
 def test_a_corrected_caption_is_kept_by_the_next_build(study: Workspace) -> None:
     written = text_of(study, FIRST)
     session = opened(study, "Weber")
@@ -263,6 +275,17 @@ def test_stale_and_wrong_requests_save_nothing(study: Workspace) -> None:
             ("/api/decision", {"place": 0, "version": 0, "action": "frame"}, 422),
         ):
             assert page.post(path, body).status_code == code, (path, body)
+        for content in (
+            b'{"place": NaN, "version": 0, "excluded": null, "withdrawn": []}',
+            b'{"place": 0, "version": 0, "excluded": "\\ud800", "withdrawn": []}',
+            b'{"place":',
+            b"[" * 100_000,
+        ):
+            headers = {"Origin": page.home, "Content-Type": "application/json"}
+            sent = page.browser.post(
+                f"{page.home}/api/frame", data=content, headers=headers, timeout=20
+            )
+            assert sent.status_code in (400, 422)
         assert not session.log.decisions
         assert page.post("/api/frame", good).json()["frame"]["excluded"] == "blurred"
         assert page.post("/api/frame", good).status_code == 409
