@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from sono.annotation.caption_facts import Facts, facts_of, listed_structures
 from sono.annotation.caption_writer import CaptionWriter
 from sono.annotation.captions import caption_writer
 from sono.annotation.lint import FINDINGS
 from sono.annotation.review.decisions import Row
+from sono.annotation.review.queue import rows_at
 from sono.annotation.reviewed_captions import Place, corrected_row, place_of, stated_facts
 from sono.curation.core.errors import SonoError
 from sono.curation.core.reasons import EXCLUSIONS, REASONS, WITHDRAWABLE
@@ -64,9 +66,10 @@ class Frames:
         """The row of each frame, by its id."""
         return {image_id: place for place, image_id in enumerate(self.images["image_id"].tolist())}
 
-    def row(self, image_id: str) -> dict[str, Any]:
-        """What the images table has on a frame."""
-        return rows_of(self.images.iloc[[self.places[image_id]]])[0]
+    def plane(self, image_id: str) -> str | None:
+        """The plane that a frame is labeled with."""
+        plane = self._planes[self.places[image_id]]
+        return None if pd.isna(plane) else plane
 
     def path(self, image_id: str) -> Path:
         """The stored frame."""
@@ -133,8 +136,7 @@ class Frames:
         number = self._caption_rows.get(place)
         if number is None:
             return None
-        row = rows_of(self.captions.iloc[[number]])[0]
-        return {**row, "fields": [] if row["fields"] is None else list(row["fields"])}
+        return rows_at(self._caption_arrow, [number])[0]
 
     def keep_caption(self, row: Row) -> None:
         """Note a decision on a caption that the log has."""
@@ -207,6 +209,14 @@ class Frames:
             if state != "rejected":
                 found.setdefault(image_id, set()).add(structure)
         return found
+
+    @cached_property
+    def _planes(self) -> list[str]:
+        return self.images["plane"].tolist()
+
+    @cached_property
+    def _caption_arrow(self) -> pa.Table:
+        return pa.Table.from_pandas(self.captions, preserve_index=False)
 
     @cached_property
     def _caption_rows(self) -> dict[Place, int]:

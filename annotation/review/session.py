@@ -62,6 +62,7 @@ class ReviewSession:
     def __post_init__(self) -> None:
         """Count the queue."""
         self._total.update(sorted(one.structure for one in self.items))
+        _ = self._places_of  # not while the reviewer waits for a mask
         self._place = {one.key: place for place, one in enumerate(self.items)}
 
     @classmethod
@@ -87,12 +88,11 @@ class ReviewSession:
         """What the page shows of the mask at `place` in the queue."""
         with self._guard:
             one = self.items[place]
-            plane = self.frames.row(one.image_id)["plane"]
             return {
                 "place": place,
                 "version": one.version,
                 "decided": one.decided,
-                "plane": plane,
+                "plane": self.frames.plane(one.image_id),
                 "blind": _is_hidden(one),
                 **self.prompter.offer(one.structure),
                 "rivals": [
@@ -234,7 +234,8 @@ class ReviewSession:
         found = [
             (place, rival)
             for place in self._places_of[one.image_id]
-            if (rival := self.items[place]).kind == "first"
+            if (rival := self.items[place]) is not own
+            and rival.kind == "first"
             and competes(rival, one)
             and rival.row["source"] != own.row["source"]
         ]
