@@ -99,6 +99,7 @@ class Statistics:
         return {
             **self.frames,
             "status": self.status,
+            "not_accepted": self.exclusions.set_index("code")["frames"].to_dict(),
             "planes": dict(zip(planes["plane"], planes["frames"], strict=True)),
             "gestational_age": _ages(self.ga),
             "split": dict(zip(self.split["split"], self.split["frames"], strict=True)),
