@@ -33,6 +33,7 @@ SETTINGS = {
     "splits": "sono.curation.dataset.splits:SplitConfig",
     "masks": "sono.annotation.propose:MaskConfig",
     "segmenter": "sono.annotation.segmenter.config:SegmenterConfig",
+    "review": "sono.annotation.review.keys:ReviewConfig",
     "captions": "sono.annotation.captions:CaptionConfig",
     "card": "sono.annotation.release.card_config:CardConfig",
     "training": "sono.training.config:TrainingConfig",

@@ -1,6 +1,6 @@
 """What records and masks state about a frame, and the values that caption templates get of it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -34,6 +34,11 @@ class Facts(NamedTuple):
     def level(self) -> str:
         return "region" if self.structure else "global"
 
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The structures that the caption is about."""
+        return (self.structure,) if self.structure else self.structures
+
 
 def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) -> Values:
     """The values that a template gets: names and English lists, null where unknown.
@@ -61,6 +66,14 @@ def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) ->
         **dict(facts.biometry),
         "tier": TIER_OF_COUNT[known],
     }
+
+
+def listed_structures(facts: Facts, masked: Collection[str], planes: PlaneTable) -> tuple[str, ...]:
+    """The masked structures, else the recorded ones, in the order of the plane table."""
+    plane = find_plane(facts.plane, planes)
+    order = {structure: rank for rank, structure in enumerate(plane.structures)} if plane else {}
+    found = set(masked) or set(facts.structures)
+    return tuple(sorted(found, key=lambda structure: (order.get(structure, len(order)), structure)))
 
 
 def find_plane(plane_id: str | None, planes: PlaneTable) -> Plane | None:

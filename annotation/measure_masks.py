@@ -14,9 +14,10 @@ from sono.annotation.masks import check_masks, masks_of
 from sono.curation.core.atomic import atomic_path
 from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.console import progress
+from sono.curation.core.csv_files import export_csv
 from sono.curation.core.errors import SonoError
 from sono.curation.core.rle import decode
-from sono.curation.core.tables import BIOMETRY, Row, export_csv, from_rows, rows_of
+from sono.curation.core.tables import BIOMETRY, Row, from_rows, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_file, check_privacy
 

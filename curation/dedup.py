@@ -11,11 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.curation.core.atomic import write_bytes
+from sono.curation.core.csv_files import export_csv
 from sono.curation.core.drawing import contact_sheet
 from sono.curation.core.errors import IssuesError, SonoError, counted
 from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.geometry import letterbox
-from sono.curation.core.tables import DUPLICATES, IMAGES, export_csv, rows_of
+from sono.curation.core.tables import DUPLICATES, IMAGES, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.hamming import NearPairs
 from sono.curation.dataset.images_table import hashed_frames, link_near, picture_loader

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from sono.curation.clinical.values import shown_name
 from sono.curation.core.column_values import STATUSES
+from sono.curation.core.csv_files import export_csv
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.frame_files import picture_of
 from sono.curation.core.reasons import REASONS
-from sono.curation.core.tables import export_csv
 from sono.curation.core.workspace import Workspace
 
 FILE_NAME = "files.csv"

@@ -1,23 +1,24 @@
-"""The quarantine: draw its frames on sheets, and release or reject those that were reviewed."""
+"""Decisions on frames: draw the quarantine, release or reject its frames, exclude others."""
 
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from sono.curation.core.atomic import write_bytes
+from sono.curation.core.console import warn
 from sono.curation.core.drawing import contact_sheet
 from sono.curation.core.errors import SonoError, counted, typed_name
 from sono.curation.core.frame_files import picture_of, quarantined_path, read_stored, stored_path
 from sono.curation.core.reasons import NOT_BY_EYE, REASONS
-from sono.curation.core.tables import from_rows, rows_of
+from sono.curation.core.tables import IMAGES, from_rows, rows_of
 from sono.curation.core.vault_tables import RELEASED
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.images_table import build_images
@@ -159,7 +160,8 @@ def _decide(
     with workspace.lock():
         frames, known = _pictured(workspace), workspace.released()
         held = _quarantined(frames)
-        named = [name for one in pictures for name in _pictures_of(one, held)]
+        known_files = frames[_was_held(frames)]
+        named = [name for one in pictures for name in _pictures_of(one, known_files)]
         wanted = list(dict.fromkeys((*named, *_held_only_for(workspace, reason))))
         if not wanted:
             none = f"no frame is held for {reason} only" if reason else "no frame is given"
@@ -191,6 +193,47 @@ def _decide(
     return decided, now, searched
 
 
+def apply_verdicts(workspace: Workspace, verdicts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the verdicts of a mask review, by image id, and build the images table again.
+
+    A verdict is the code for which the frame is excluded, if any, the remarks that are wrong, the
+    reviewer and the time. The workspace is locked by the caller.
+    """
+    workspace.require_vault()
+    known = {str(row["picture"]): row for row in rows_of(workspace.released())}
+    sources = workspace.sources(["image_id", "file"]).dropna()
+    own = sources[sources["image_id"].isin(set(verdicts))].sort_values("file")
+    pictures = dict(zip(own["image_id"], own["file"].map(picture_of), strict=True))
+    # the crop of an earlier decision, or the one that the images table has
+    stored = workspace.read(IMAGES, ["image_id", "file"]).dropna()
+    pictures |= dict(zip(stored["image_id"], stored["file"].map(picture_of), strict=True))
+    pictures |= {
+        name.rpartition("-")[0]: name for name, row in known.items() if row["reasons"] is not None
+    }
+    for image_id, verdict in verdicts.items():
+        picture = pictures.get(image_id)
+        if picture is None:
+            warn(f"frame {image_id}: a decision on it is lost, because the vault has no such frame")
+            continue
+        earlier = known.pop(picture, {"decision": "kept"})
+        released = earlier["decision"] not in ("kept", "rejected")
+        excluded = verdict["excluded"]
+        decision = "rejected" if excluded else "released" if released else "kept"
+        if decision == "kept" and not verdict["withdrawn"]:
+            continue
+        known[picture] = {
+            "picture": picture,
+            "reviewer": verdict["reviewer"],
+            "reviewed_at": verdict["reviewed_at"],
+            "decision": decision,
+            "reasons": [excluded] if excluded else None,
+            "withdrawn": list(verdict["withdrawn"]) or None,
+        }
+    table = from_rows(RELEASED, list(known.values()))
+    workspace.write_vault(workspace.released_path, RELEASED, table)
+    build_images(workspace)
+
+
 def _refuse_unknown(wanted: Sequence[str], names: Collection[str]) -> None:
     """Raise SonoError for a name of no held frame."""
     unknown = [name for name in wanted if name not in names]
@@ -206,7 +249,7 @@ def _refuse_unknown(wanted: Sequence[str], names: Collection[str]) -> None:
 
 
 def _pictures_of(name: str, held: pd.DataFrame) -> list[str]:
-    """The pictures of the held file that `name` is the path or the end of the path of.
+    """The pictures of the held or decided file that `name` is the path or the end of the path of.
 
     [name] where it is no such file; SonoError where it is several.
     """

@@ -18,7 +18,7 @@ from sono.curation.core.console import stderr_console
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.tables import CAPTIONS
+from sono.curation.core.tables import CAPTIONS, usable_captions
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.exams import orphan_sentence
 from sono.curation.privacy.gate import check_privacy
@@ -319,7 +319,9 @@ def _provenance(study: _Study) -> dict[str, Any]:
 
 def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
     written_by = (study.templates.name, study.templates.id)
-    captions = global_captions(study.workspace.read(CAPTIONS), study.image_ids, written_by)
+    captions = global_captions(
+        usable_captions(study.workspace.read(CAPTIONS)), study.image_ids, written_by
+    )
     found = caption_metrics(study.model, images, study.image_ids, captions)
     shown = [image_id in captions for image_id in study.image_ids]
     clusters = len(np.unique(study.regions.clusters[shown]))

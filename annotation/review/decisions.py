@@ -1,33 +1,32 @@
-"""The append-only log of decisions on masks, and what it makes of the masks table.
+"""The append-only log of decisions on masks, frames and captions.
 
-A decision counts once its line is on disk. The masks table is written when the review ends; a line
-`applied` says up to which decision it has been. What a killed review left is applied when the next
-one starts.
+A decision counts once its line is on disk. The tables are written when the review ends; a line
+`applied` says up to which decision they have been. What a killed review left is applied when the
+next one starts.
 """
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import pandas as pd
-
 from sono.curation.core.atomic import read_regular
 from sono.curation.core.errors import SonoError
-from sono.curation.core.tables import MASKS, from_rows, rows_of
 
-Action = Literal["accept", "edit", "reject", "skip", "flag", "undo", "pick_a", "pick_b"]
+MaskAction = Literal["accept", "edit", "reject", "skip", "flag", "pick_a", "pick_b"]
+Action = MaskAction | Literal["undo", "frame", "caption"]
+ACTIONS = (*get_args(MaskAction), "undo", "frame", "caption")
 # A decision of a second reviewer and one on a wrong mask shown on purpose stay out of the table.
-Kind = Literal["first", "second", "adjudication", "planted", "blind"]
-WRITTEN: tuple[Kind, ...] = ("first", "adjudication", "blind")
+# One on the frame itself (excluded, remarks that are wrong) or a caption has a row of its own form.
+Kind = Literal["first", "second", "adjudication", "planted", "blind", "frame", "caption"]
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision of one reviewer: the mask's row in the table before it and after it.
+    """A decision of one reviewer: the row of the mask or caption before it and after it.
 
     The rows are equal for `skip` and `flag`. `undo` is the decision before with its rows exchanged.
     A `blind` decision is a first one on a mask that was not shown; `pick_a` and `pick_b` are those
@@ -35,13 +34,19 @@ class Decision:
     """
 
     number: int
-    item: str  # the id of the mask as it was queued; edits change the id of the row
+    # the id of the mask as it was queued (edits change the id of the row), or of the frame
+    item: str
     action: Action
     reviewer: str
     at: str  # ISO 8601, UTC
     before: Row
     after: Row
     kind: Kind = "first"
+
+    @property
+    def of_mask(self) -> bool:
+        """Whether it is on a mask of the study."""
+        return self.kind not in ("planted", "frame", "caption")
 
 
 class DecisionLog:
@@ -62,13 +67,13 @@ class DecisionLog:
         self.decisions.append(decision)
 
     def mark_applied(self) -> None:
-        """Note that the masks table contains every decision."""
+        """Note that the tables contain every decision."""
         if self.applied < len(self.decisions):
             self._write({"applied": len(self.decisions)})
             self.applied = len(self.decisions)
 
     def pending(self) -> list[Decision]:
-        """The decisions that the masks table does not contain yet."""
+        """The decisions that the tables do not contain yet."""
         return self.decisions[self.applied :]
 
     def _write(self, content: Mapping[str, Any]) -> None:
@@ -80,7 +85,7 @@ class DecisionLog:
                 raise SonoError(
                     f"{self.path}: removed or changed by another program during the review, so "
                     "this could not be saved; end the review, which writes the decisions before it "
-                    "into the masks table, and restore the file"
+                    "into the tables, and restore the file"
                 )
             try:
                 written = os.write(descriptor, line)
@@ -110,8 +115,8 @@ class DecisionLog:
                     self.applied = int(entry["applied"])
                 else:
                     self.decisions.append(Decision(**entry))
-                    for name, known in (("action", Action), ("kind", Kind)):
-                        if getattr(self.decisions[-1], name) not in get_args(known):
+                    for name, known in (("action", ACTIONS), ("kind", get_args(Kind))):
+                        if getattr(self.decisions[-1], name) not in known:
                             raise ValueError(f"unknown {name} {entry[name]}")
             except (ValueError, TypeError) as error:
                 raise SonoError(
@@ -123,26 +128,3 @@ class DecisionLog:
                 f"{self.path}: {self.applied - len(self.decisions)} of {self.applied} decisions "
                 "are missing; restore the file from a backup, or move it away to begin a new log"
             )
-
-
-def apply_decisions(
-    masks: pd.DataFrame, decisions: Iterable[Decision]
-) -> tuple[pd.DataFrame, list[str]]:
-    """The masks table with the decisions, and the ids of decided masks that it has no more.
-
-    Applying a decision again changes nothing. Decisions of second reviewers and on planted masks
-    are passed over.
-    """
-    rows = {str(row["mask_id"]): row for row in rows_of(masks)}
-    lost = []
-    for decision in decisions:
-        if decision.kind not in WRITTEN:
-            continue
-        before, after = str(decision.before["mask_id"]), str(decision.after["mask_id"])
-        if before not in rows and after not in rows:
-            lost.append(before)
-            continue
-        if decision.before != decision.after:
-            rows.pop(before, None)
-            rows[after] = dict(decision.after)
-    return from_rows(MASKS, list(rows.values())), lost

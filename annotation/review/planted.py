@@ -16,7 +16,9 @@ from sono.annotation.masks import dice, mask_row, pixels
 from sono.annotation.review.decisions import Row
 from sono.annotation.review.verdicts import UNDECIDED
 from sono.curation.core.atomic import sha256
+from sono.curation.core.errors import SonoError
 
+LEAST = 100  # pixels of a mask that can stand for a wrong one
 WRONG = 0.6  # a planted mask has at most this Dice with the proposal in whose place it stands
 TRIES = 8
 ZOOMS = (0.45, 0.55, 1.7, 2.0)
@@ -27,18 +29,23 @@ def draw(seed: str, purpose: str, mask_id: str) -> float:
     return int(sha256(f"{seed}\0{purpose}\0{mask_id}".encode())[:12], 16) / 16**12
 
 
-def planted_row(seed: str, host: Row, others: Sequence[Row]) -> dict[str, Any] | None:
+def planted_key(seed: str, mask_id: str) -> str:
+    """The id under which the log has the wrong mask in the place of a mask."""
+    return sha256(f"{seed}\0planted key\0{mask_id}".encode())[:16]
+
+
+def planted_row(seed: str, host: Row, others: Sequence[Row]) -> dict[str, Any]:
     """A wrong mask of the structure of `host`, as a row of the masks table.
 
-    It is the mask of another structure of the frame, or that of `host` moved or scaled; None if no
-    such mask is wrong enough.
+    It is the mask of another structure of the frame, or that of `host` moved or scaled. Raises
+    SonoError for a `host` of fewer than LEAST pixels of which no such mask can be made.
     """
     own = pixels(host)
     for wrong in _wrong_masks(seed, host, own, others):
         if not looks_tiny(wrong) and dice(wrong, own) <= WRONG:
             made = mask_row(host, wrong, str(host["structure"]), str(host["source"]))
             return {**host, **made, **UNDECIDED}
-    return None
+    raise SonoError(f"mask {host['mask_id']}: no wrong mask can be made of it")
 
 
 def _wrong_masks(
@@ -56,6 +63,8 @@ def _wrong_masks(
         else:
             zoom = ZOOMS[int(draw(seed, f"zoom {number}", key) * len(ZOOMS))]
             yield _moved(host, own, zoom, (0.1 * np.cos(turn), 0.1 * np.sin(turn)))
+    for zoom in (ZOOMS[0], ZOOMS[-1]):  # one of them is always wrong enough
+        yield _moved(host, own, zoom, (0, 0))
 
 
 def _moved(

@@ -104,6 +104,7 @@ def patients_of(workspace: Workspace) -> dict[str, str]:
 
 def reviewer_rows(decisions: Sequence[Decision]) -> list[ReviewerRow]:
     """A row for each reviewer, in the order of their first decisions."""
+    decisions = [one for one in decisions if one.kind not in ("frame", "caption")]
     names = dict.fromkeys(one.reviewer for one in decisions)
     return [_reviewer(name, [one for one in decisions if one.reviewer == name]) for name in names]
 

@@ -1,13 +1,15 @@
 """`sono masks review`: open a session, serve it, and say what was decided."""
 
 import secrets
+import threading
 import webbrowser
 from importlib.util import find_spec
 
 import typer
 
 from sono.annotation.review.queue import Wanted
-from sono.annotation.review.session import ReviewSession, ReviewSummary
+from sono.annotation.review.session import ReviewSession
+from sono.annotation.review.summary import ReviewSummary
 from sono.curation.core.atomic import lock_file, open_lock
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
@@ -30,6 +32,8 @@ def run_review(
     with open_lock(workspace.root / ".review.lock") as lock:
         lock_file(lock, f"{workspace.root}: another review is running here; end it with Ctrl-C")
         session = ReviewSession.open(workspace, wanted)
+        # the first correction of a caption need not wait for the tokenizer
+        threading.Thread(target=session.frames.warm, daemon=True).start()
         with free_socket(port) as listener:
             token = secrets.token_urlsafe(32)
             address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"

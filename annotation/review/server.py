@@ -11,18 +11,21 @@ import socket
 from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from sono.annotation.review.decisions import Action
-from sono.annotation.review.session import ReviewSession, StaleError
+from sono.annotation.review.decisions import MaskAction
+from sono.annotation.review.session import MOST_RIVALS, ReviewSession, StaleError
 from sono.curation.core.errors import SonoError
+from sono.curation.core.reasons import EXCLUSIONS, REASONS
+from sono.templates.loader import MAX_TEXT_CHARS
 
 COOKIE = "sono_review"
 MAX_BODY = 8 << 20  # bytes; a mask of 4096 x 4096 pixels takes 2.8 MB
@@ -31,7 +34,8 @@ PAGE = {
     "review.css": "text/css; charset=utf-8",
     "review.svg": "image/svg+xml",
     **dict.fromkeys(
-        ("review.js", "draw.js", "ellipse.js", "input.js"), "text/javascript; charset=utf-8"
+        ("review.js", "draw.js", "ellipse.js", "frame.js", "input.js"),
+        "text/javascript; charset=utf-8",
     ),
 }
 HEADERS = {
@@ -53,8 +57,31 @@ class DecisionBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     place: int = Field(ge=0)
     version: int = Field(ge=0)
-    action: Action
+    action: MaskAction
     mask: str | None = Field(None, max_length=MAX_BODY)
+    # places and versions of other proposals, which are rejected with this decision
+    over: list[tuple[int, int]] = Field(default_factory=list, max_length=MOST_RIVALS)
+
+
+class FrameBody(BaseModel):
+    """Why the frame of a mask is excluded, if it is, and which of its remarks are wrong."""
+
+    model_config = ConfigDict(extra="forbid")
+    place: int = Field(ge=0)
+    version: int = Field(ge=0)  # of the frame
+    excluded: str | None = Field(max_length=40)
+    withdrawn: list[str] = Field(max_length=100)
+
+
+class CaptionBody(BaseModel):
+    """A corrected caption of a frame or mask, or one that is wrong."""
+
+    model_config = ConfigDict(extra="forbid")
+    place: int = Field(ge=0)
+    version: int = Field(ge=0)  # of the frame
+    level: Literal["global", "region"]
+    state: Literal["corrected", "wrong"]
+    text: str = Field("", max_length=MAX_TEXT_CHARS)
 
 
 class PromptBody(BaseModel):
@@ -95,6 +122,18 @@ def review_app(session: ReviewSession, token: str, port: int) -> FastAPI:
     @app.exception_handler(SonoError)
     async def refused(_: Request, error: SonoError) -> Response:
         return JSONResponse({"error": str(error)}, 422)
+
+    @app.exception_handler(StaleError)
+    async def stale(_: Request, error: StaleError) -> Response:
+        return JSONResponse({"error": "decided elsewhere", "version": error.version}, 409)
+
+    @app.exception_handler(RequestValidationError)
+    async def unreadable(_: Request, error: RequestValidationError) -> Response:
+        # without the input, which may be no JSON (NaN, half of a character)
+        said = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
+        )
+        return JSONResponse({"error": said}, 422)
 
     def allowed(request: Request) -> None:
         if not key.opens(request.cookies.get(COOKIE)):
@@ -176,9 +215,14 @@ def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request]
     def item(place: Place) -> dict[str, Any]:
         return session.item(place)
 
+    @app.get("/api/page", dependencies=checked)
+    def page() -> dict[str, Any]:
+        reasons = [{"code": code, "meaning": REASONS[code].meaning} for code in EXCLUSIONS]
+        return {"keys": session.keys, "exclusions": reasons}
+
     @app.get("/api/next/{place}", dependencies=checked)
-    def following(place: int) -> dict[str, int | None]:
-        return {"place": session.next_open(max(-1, min(place, len(session.items) - 1)))}
+    def following(place: int, other: bool = False) -> dict[str, int | None]:
+        return {"place": session.next_open(max(-1, min(place, len(session.items) - 1)), other)}
 
     @app.get("/api/frame/{place}", dependencies=checked)
     def frame(place: Place) -> Response:
@@ -195,7 +239,7 @@ def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request]
         return Response(pack(session.mask(place, version)), media_type="application/octet-stream")
 
     @app.post("/api/decision", dependencies=checked)
-    def decide(body: DecisionBody) -> Any:
+    def decide(body: DecisionBody) -> dict[str, Any]:
         row = session.items[at(body.place)].row
         drawn = None
         if body.mask is not None:
@@ -204,11 +248,18 @@ def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request]
             except binascii.Error as error:
                 raise HTTPException(422, "the mask is not base64") from error
             drawn = unpack(bits, int(row["height"]), int(row["width"]))
-        try:
-            saved = session.decide(body.place, body.version, body.action, drawn)
-        except StaleError as stale:
-            return JSONResponse({"error": "decided elsewhere", "version": stale.version}, 409)
-        return saved
+        over = [(at(place), version) for place, version in body.over]
+        return session.decide(body.place, body.version, body.action, drawn, over)
+
+    @app.post("/api/frame", dependencies=checked)
+    def judge_frame(body: FrameBody) -> dict[str, Any]:
+        return session.judge_frame(at(body.place), body.version, body.excluded, body.withdrawn)
+
+    @app.post("/api/caption", dependencies=checked)
+    def judge_caption(body: CaptionBody) -> dict[str, Any]:
+        return session.judge_caption(
+            at(body.place), body.version, body.level, body.state, body.text
+        )
 
     @app.post("/api/prompt", dependencies=checked)
     def prompt(body: PromptBody) -> Response:

@@ -2,32 +2,33 @@
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import chain
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from sono.annotation.masks import mask_row, pixels
 from sono.annotation.proposers import Proposal
-from sono.annotation.review.decisions import Action, Decision, DecisionLog, apply_decisions
+from sono.annotation.review.decisions import Action, Decision, DecisionLog, Kind, Row
+from sono.annotation.review.frames import Frames
+from sono.annotation.review.keys import ReviewConfig
 from sono.annotation.review.prompter import Prompter
-from sono.annotation.review.quality import AgreementRow, agreement_rows, patients_of, reviewer_rows
-from sono.annotation.review.queue import Item, Wanted, make_queue
-from sono.annotation.review.verdicts import Histories
-from sono.curation.core.console import warn
-from sono.curation.core.errors import PrivacyError, SonoError, typed_name
+from sono.annotation.review.queue import Item, Wanted, competes, make_queue
+from sono.annotation.review.reviewer import check_reviewer
+from sono.annotation.review.summary import ReviewSummary, summarize
+from sono.annotation.review.writing import write_pending
+from sono.curation.core.errors import SonoError, typed_name
 from sono.curation.core.frame_files import read_stored
-from sono.curation.core.tables import MASKS
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.gate import check_privacy, check_texts
+from sono.curation.privacy.gate import check_privacy
 
 STATES: dict[Action, str] = {"accept": "accepted", "edit": "edited", "reject": "rejected"}
+MOST_RIVALS = 3  # proposals that are shown next to another one
 PICKS: tuple[Action, ...] = ("pick_a", "pick_b")
 KEPT = ("mask_id", "structure", "state", "source", "score", "width", "height", "reviewer")
 
@@ -40,19 +41,6 @@ class StaleError(Exception):
         self.version = version
 
 
-@dataclass(frozen=True)
-class ReviewSummary:
-    """Masks in the queue, how many of them were decided in this review and how, and remarks."""
-
-    queued: int
-    decided: dict[str, int]
-    seconds_per_mask: float | None  # median between two decisions
-    accepted_unchanged: float | None = None  # share of the masks that were kept
-    planted: str | None = None  # how many wrong masks were accepted
-    agreement: tuple[str, ...] = ()  # a line for each structure
-    remarks: tuple[str, ...] = ()
-
-
 @dataclass
 class ReviewSession:
     """The state of a running review. All methods may be called from several threads."""
@@ -61,9 +49,10 @@ class ReviewSession:
     reviewer: str
     log: DecisionLog
     items: list[Item]
-    frames: Mapping[str, Mapping[str, Any]]  # rows of the images table by image id
+    frames: Frames
     first: int  # decisions in the log before this review
     prompter: Prompter
+    keys: Mapping[str, str]  # of the page, by what they do
     _guard: threading.RLock = field(default_factory=threading.RLock)
     _prompted: dict[int, Proposal] = field(default_factory=dict)  # the last answers, by place
     _total: Counter[str] = field(default_factory=Counter)  # by structure, as are the decided ones
@@ -72,7 +61,8 @@ class ReviewSession:
 
     def __post_init__(self) -> None:
         """Count the queue."""
-        self._total.update(sorted(str(one.row["structure"]) for one in self.items))
+        self._total.update(sorted(one.structure for one in self.items))
+        _ = self._places_of  # not while the reviewer waits for a mask
         self._place = {one.key: place for place, one in enumerate(self.items)}
 
     @classmethod
@@ -88,26 +78,28 @@ class ReviewSession:
         if log.pending():
             write_pending(workspace, log)
             check_privacy(workspace)
-        images = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")
-        items = make_queue(workspace, images, log, replace(wanted, reviewer=reviewer))
-        shown = {one.row["image_id"] for one in items}
-        files = images.loc[images.index.isin(shown), ["file", "plane"]]
-        frames = dict(zip(files.index, files.to_dict("records"), strict=True))
+        frames = Frames.open(workspace)
+        items = make_queue(workspace, frames.places, log, replace(wanted, reviewer=reviewer))
         prompter = Prompter.load(workspace, wanted.checkpoint)
-        return cls(workspace, reviewer, log, items, frames, len(log.decisions), prompter)
+        keys = workspace.settings("review", ReviewConfig).all_keys()
+        return cls(workspace, reviewer, log, items, frames, len(log.decisions), prompter, keys)
 
     def item(self, place: int) -> dict[str, Any]:
         """What the page shows of the mask at `place` in the queue."""
         with self._guard:
             one = self.items[place]
-            plane = self.frames[one.row["image_id"]]["plane"]
             return {
                 "place": place,
                 "version": one.version,
                 "decided": one.decided,
-                "plane": None if pd.isna(plane) else plane,
+                "plane": self.frames.plane(one.image_id),
                 "blind": _is_hidden(one),
-                **self.prompter.offer(str(one.row["structure"])),
+                **self.prompter.offer(one.structure),
+                "rivals": [
+                    {"place": at, "version": rival.version, **_named(rival.row)}
+                    for at, rival in self._rivals(one)
+                ],
+                "frame": self.frames.shown(one.image_id, self._captions_of(one)),
                 "versions": [
                     {"state": row["state"], "own": row["reviewer"] == self.reviewer}
                     for row in one.versions
@@ -123,12 +115,9 @@ class ReviewSession:
 
     def frame(self, place: int) -> bytes:
         """The stored frame of the mask at `place`, as PNG; raises SonoError if it is damaged."""
-        path = self._path(place)
+        path = self.frames.path(self.items[place].image_id)
         read_stored(path)
         return path.read_bytes()
-
-    def _path(self, place: int) -> Path:
-        return self.workspace.root / str(self.frames[self.items[place].row["image_id"]]["file"])
 
     def prompt(
         self,
@@ -140,27 +129,125 @@ class ReviewSession:
 
         Nothing is decided. An `edit` with these very pixels is stored with their prompt.
         """
-        structure = str(self.items[place].row["structure"])
-        found = self.prompter.propose(read_stored(self._path(place)), structure, box, point)
+        one = self.items[place]
+        gray = read_stored(self.frames.path(one.image_id))
+        found = self.prompter.propose(gray, one.structure, box, point)
         with self._guard:
             self._prompted[place] = found
         return found.mask
 
     def decide(
-        self, place: int, version: int, action: Action, drawn: NDArray[np.bool_] | None = None
+        self,
+        place: int,
+        version: int,
+        action: Action,
+        drawn: NDArray[np.bool_] | None = None,
+        over: Sequence[tuple[int, int]] = (),
     ) -> dict[str, Any]:
         """Save a decision on the mask at `place`; `drawn` [H, W] is the mask of an `edit`.
 
-        It is on disk when this returns. Raises StaleError if the mask is at another version, and
+        `over` are the places and versions of other proposals of the structure, which are rejected.
+        All is on disk when this returns. Raises StaleError if a mask is at another version, and
         SonoError for an empty mask or one of another size.
         """
         with self._guard:
             one = self.items[place]
-            if one.version != version:
-                raise StaleError(one.version)
+            for at, shown in ((place, version), *over):
+                if self.items[at].version != shown:
+                    raise StaleError(self.items[at].version)
+            for at, _ in over:
+                if at == place or not competes(self.items[at], one):
+                    raise SonoError("only other proposals of this structure are rejected with it")
             after = self._decided(one, action, drawn)
+            for at, _ in over:
+                self._save(self.items[at], "reject", self._decided(self.items[at], "reject", None))
             self._save(one, action, after)
             return self.item(place)
+
+    def judge_frame(
+        self, place: int, version: int, excluded: str | None, withdrawn: Collection[str]
+    ) -> dict[str, Any]:
+        """Save whether the frame of the mask at `place` is excluded and which remarks are wrong.
+
+        `version` is that of the frame; as for `decide`.
+        """
+        with self._guard:
+            image_id = self.items[place].image_id
+            self._check_frame(image_id, version)
+            after = self.frames.judged(image_id, excluded, withdrawn)
+            before = self.frames.verdict(image_id)
+            self._log(image_id, "frame", before, {**after, **self._signed()}, "frame")
+            return self.item(place)
+
+    def judge_caption(
+        self,
+        place: int,
+        version: int,
+        level: Literal["global", "region"],
+        state: Literal["corrected", "wrong"],
+        text: str = "",
+    ) -> dict[str, Any]:
+        """Save the corrected `text` of a caption of the mask at `place`, or that it is wrong.
+
+        `version` is that of the frame; as for `decide`.
+        """
+        one = self.items[place]
+        shown = [row for row in self._captions_of(one) if row["level"] == level]
+        if not shown:
+            raise SonoError("no such caption; run `sono captions build` after the review")
+        (before,) = shown
+        structure = one.structure if level == "region" else None
+        after = (
+            self.frames.corrected(before, structure, text.strip())
+            if state == "corrected"
+            else self.frames.marked(before, structure)
+        )
+        with self._guard:
+            self._check_frame(one.image_id, version)
+            self._log(one.image_id, "caption", before, {**after, **self._signed()}, "caption")
+            return self.item(place)
+
+    def _check_frame(self, image_id: str, version: int) -> None:
+        if self.frames.versions[image_id] != version:
+            raise StaleError(self.frames.versions[image_id])
+
+    def _signed(self) -> dict[str, str]:
+        return {"reviewer": self.reviewer, "reviewed_at": _now()}
+
+    def _captions_of(self, one: Item) -> list[Row]:
+        """The captions of the frame and of a mask, with the id that the mask has now."""
+        key = one.host or one.key
+        masks = (None, key, str(self.items[self._place[key]].row["mask_id"]))
+        found = {mask_id: self.frames.caption((one.image_id, mask_id)) for mask_id in masks}
+        region = found[masks[2]] or found[key]
+        whole = found[None]
+        return [row for row in (whole, region and {**region, "mask_id": masks[2]}) if row]
+
+    def _rivals(self, one: Item) -> list[tuple[int, Item]]:
+        """Undecided proposals of other sources for the same structure, with their places.
+
+        A wrong mask shown on purpose has those of the mask in whose place it stands.
+        """
+        if one.decided:
+            return []
+        own = self.items[self._place[one.host or one.key]]
+        found = [
+            (place, rival)
+            for place in self._places_of[one.image_id]
+            if (rival := self.items[place]) is not own
+            and rival.kind == "first"
+            and competes(rival, one)
+            and rival.row["source"] != own.row["source"]
+        ]
+        return found[:MOST_RIVALS]
+
+    @cached_property
+    def _places_of(self) -> dict[str, list[int]]:
+        """The places of the masks of each frame."""
+        found: dict[str, list[int]] = {}
+        for place, one in enumerate(self.items):
+            found.setdefault(one.image_id, []).append(place)
+        return found
 
     def undo(self) -> dict[str, Any] | None:
         """Take back this reviewer's last decision of this review; None if there is none left."""
@@ -174,10 +261,18 @@ class ReviewSession:
                 elif taken:
                     taken -= 1
                 else:
-                    place = self._place[decision.item]
-                    self._save(self.items[place], "undo", dict(decision.before))
-                    return self.item(place)
+                    return self.item(self._undo(decision))
             return None
+
+    def _undo(self, decision: Decision) -> int:
+        """Take a decision back; returns the place of its mask."""
+        before = dict(decision.before)
+        if decision.kind in ("frame", "caption"):
+            self._log(decision.item, "undo", decision.after, before, decision.kind)
+            return self._places_of[decision.item][0]
+        place = self._place[decision.item]
+        self._save(self.items[place], "undo", before)
+        return place
 
     def progress(self) -> dict[str, Any]:
         """Counts of all masks of the queue and of the decided ones, also by structure."""
@@ -186,18 +281,33 @@ class ReviewSession:
                 "reviewer": self.reviewer,
                 "total": len(self.items),
                 "decided": self._actions.total(),
+                "set_aside": sum(
+                    self.items[place].decided is None
+                    for image_id in self.frames.excluded()
+                    for place in self._places_of[image_id]
+                ),
                 "actions": dict(+self._actions),
                 "structures": {name: [self._done[name], self._total[name]] for name in self._total},
             }
 
-    def next_open(self, place: int) -> int | None:
-        """The first mask after `place` that is not decided, from the beginning at the end."""
+    def next_open(self, place: int, other_structure: bool = False) -> int | None:
+        """The first mask after `place` that is not decided, from the beginning at the end.
+
+        Masks of excluded frames are passed over, and those of the structure at `place` if another
+        one is asked for.
+        """
         with self._guard:
+            excluded = set(self.frames.excluded())
+            shown = self.items[place].structure if other_structure and place >= 0 else None
             order = chain(range(place + 1, len(self.items)), range(place + 1))
-            return next((one for one in order if self.items[one].decided is None), None)
+            return next((one for one in order if self._is_open(one, excluded, shown)), None)
+
+    def _is_open(self, place: int, excluded: Collection[str], shown: str | None) -> bool:
+        one = self.items[place]
+        return one.decided is None and one.image_id not in excluded and one.structure != shown
 
     def write(self) -> None:
-        """Write the decisions into the masks table."""
+        """Write the decisions into the tables."""
         with self._guard:
             write_pending(self.workspace, self.log)
 
@@ -207,7 +317,7 @@ class ReviewSession:
             self.write()
         except SonoError as error:
             raise SonoError(
-                f"{error}; decisions that the masks table does not have yet are in "
+                f"{error}; decisions that the tables do not have yet are in "
                 f"{self.log.path.name}, and the next `sono masks review` writes them"
             ) from error
         if len(self.log.decisions) > self.first:
@@ -215,40 +325,14 @@ class ReviewSession:
 
     def summary(self) -> ReviewSummary:
         """What this review decided, and how well all reviews agree so far."""
-        own = reviewer_rows(self.log.decisions[self.first :])
-        mine = [one for one in own if one.reviewer == self.reviewer]
-        return ReviewSummary(
-            queued=len(self.items),
-            decided=self.progress()["actions"],
-            seconds_per_mask=mine[0].seconds if mine else None,
-            accepted_unchanged=mine[0].unchanged if mine else None,
-            planted=mine[0].planted_text() if mine else None,
-            agreement=tuple(f"{one.structure}: {one.text()}" for one in self.agreement()),
-            remarks=self._own_adjudications(),
-        )
-
-    def agreement(self) -> list[AgreementRow]:
-        """The agreement of two reviewers by structure, over all reviews of this study."""
-        return agreement_rows(Histories.read(self.log.decisions), patients_of(self.workspace))
-
-    def _own_adjudications(self) -> tuple[str, ...]:
-        own = [
-            one
-            for one in self.items
-            if one.decided and any(row["reviewer"] == self.reviewer for row in one.versions)
-        ]
-        if not own:
-            return ()
-        return (
-            f"{len(own)} of the adjudicated masks had been decided by {self.reviewer} before; a "
-            "third person should adjudicate them",
-        )
+        counts = self.progress()["actions"]
+        return summarize(self.workspace, self.log, self.first, self.reviewer, self.items, counts)
 
     def _decided(
         self, one: Item, action: Action, drawn: NDArray[np.bool_] | None
     ) -> dict[str, Any]:
         row: Mapping[str, Any] = one.row
-        signed: dict[str, Any] = {"reviewer": self.reviewer, "reviewed_at": _now()}
+        signed: dict[str, Any] = {**self._signed()}
         if action in PICKS:
             if len(one.versions) <= PICKS.index(action):
                 raise SonoError(f"{action}: this mask has no second version; accept or reject it")
@@ -273,49 +357,29 @@ class ReviewSession:
         return {**row, **made, **signed}
 
     def _save(self, one: Item, action: Action, after: dict[str, Any]) -> None:
-        number = len(self.log.decisions) + 1
-        self.log.append(
-            Decision(number, one.key, action, self.reviewer, _now(), one.row, after, one.kind)
-        )
+        self._log(one.key, action, one.row, after, one.kind)
         self._count(one, -1)
         one.row, one.version = after, one.version + 1
         one.decided = None if action in ("skip", "undo") else action
         self._count(one, 1)
 
+    def _log(self, item: str, action: Action, before: Row, after: Row, kind: Kind) -> None:
+        """Write a decision to the log, and note it where the page reads it."""
+        number = len(self.log.decisions) + 1
+        self.log.append(Decision(number, item, action, self.reviewer, _now(), before, after, kind))
+        if kind == "frame":
+            self.frames.keep_verdict(item, after)
+        elif kind == "caption":
+            self.frames.keep_caption(after)
+
     def _count(self, one: Item, change: int) -> None:
         if one.decided is not None:
-            self._done[str(one.row["structure"])] += change
+            self._done[one.structure] += change
             self._actions[one.decided] += change
 
 
-def write_pending(workspace: Workspace, log: DecisionLog) -> None:
-    """Write the decisions of `log` that are not in the masks table yet."""
-    if not log.pending():
-        return
-    with workspace.lock():
-        masks, lost = apply_decisions(workspace.read(MASKS), log.pending())
-        workspace.write(MASKS, masks)
-        log.mark_applied()
-    if lost:
-        warn(
-            f"{workspace.root}: {len(lost)} decided masks are not in the masks table any more (the "
-            f"first is {lost[0]}), because they were proposed or imported again since; review "
-            "those that are there now"
-        )
-
-
-def check_reviewer(workspace: Workspace, reviewer: str) -> None:
-    """Raise PrivacyError if the reviewer's name is a private string of the study."""
-    try:
-        check_texts(workspace, "--reviewer", [reviewer])
-    except PrivacyError as error:
-        if "--reviewer:" not in str(error):
-            raise
-        raise PrivacyError(
-            "--reviewer: this name is a private string of the study, such as a patient's name; "
-            "sign with another one, for example initials, or add it to public_words under [study] "
-            "in sono.toml if it is not secret"
-        ) from error
+def _named(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in ("source", "score")}
 
 
 def _is_hidden(one: Item) -> bool:

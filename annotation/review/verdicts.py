@@ -43,10 +43,10 @@ class Histories:
 
     @classmethod
     def read(cls, decisions: Iterable[Decision]) -> "Histories":
-        """Follow the decisions; those on planted masks and those taken back leave no verdict."""
+        """Follow the decisions on masks; one taken back or on a planted mask is no verdict."""
         histories = cls()
         for decision in decisions:
-            if decision.kind != "planted":
+            if decision.of_mask:
                 histories._follow(decision)
         return histories
 

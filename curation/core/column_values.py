@@ -22,13 +22,15 @@ PRESENTATIONS = ("cephalic", "breech", "transverse")
 GA_SOURCES = ("recorded", "due", "lmp", "crl", "hc", "report")
 SECTOR_KINDS = ("convex", "phased", "linear", "trapezoid", "full")
 SPLITS = ("train", "val", "test")
-DECISIONS = ("released", "rejected")  # on quarantined frames
+# on frames: from the quarantine, out of the study, or kept without some of its remarks
+DECISIONS = ("released", "rejected", "kept")
 MASK_SOURCES = ("manual", "sam", "heuristic", "model", "import", "box")  # a box drawn by a person
 MASK_STATES = ("proposed", "accepted", "edited", "rejected")
 # of masks that are trained on, unless `mask_states` of [training] differs
 TRAINED_STATES: tuple[Literal["accepted", "edited"], ...] = ("accepted", "edited")
 MEASURES = ("hc", "bpd", "ofd", "ac", "fl")  # of masks, in mm
 LEVELS = ("global", "region")
+CAPTION_STATES = ("corrected", "wrong")  # by a reviewer
 TIERS = ("full", "partial", "label")
 ID_PATTERN = r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}"  # may be the name of a file
 LINE_PATTERN = r"\PC{1,200}"  # printed letters

@@ -19,6 +19,7 @@ SECTIONS = (
     "splits",
     "masks",
     "segmenter",
+    "review",
     "captions",
     "card",
     "training",

@@ -142,9 +142,12 @@ REASONS = {
         "accepted", "unlike the fetal frames that sono knows; check whether it is one"
     ),
     "released": Reason("accepted", "a person checked this frame and released it from quarantine"),
-    "rejected_by_reviewer": Reason(
-        "rejected", "a person checked this frame in the quarantine and rejected it"
+    "rejected_by_reviewer": Reason("rejected", "a person checked this frame and rejected it"),
+    "wrong_plane": Reason(
+        "rejected", "a reviewer: the frame does not show the plane that it is labeled with"
     ),
+    "text_visible": Reason("rejected", "a reviewer: readable text on the frame"),
+    "not_fetal": Reason("rejected", "a reviewer: the picture shows no fetus"),
     "dual_view": Reason("quarantined", "two views next to each other"),
     "m_mode": Reason("quarantined", "an M-mode strip, which shows one line over time"),
     "spectral_doppler": Reason("quarantined", "a Doppler spectrum over time"),
@@ -223,6 +226,35 @@ CONTAINERS = ("archive", "needs_extra", "volume", "document", "unsupported")
 
 # Quarantines that looking at the one picture cannot lift.
 NOT_BY_EYE = frozenset({"duplicate_conflict"})
+
+# Remarks that a reviewer may withdraw, and reasons for which one may exclude a frame.
+WITHDRAWABLE = (
+    "unknown_kind",
+    "soft",
+    "clipped",
+    "low_gain",
+    "shadowed",
+    "compressed",
+    "low_resolution",
+    "sector_unsure",
+    "doppler",
+    "overlay",
+)
+EXCLUSIONS = (
+    "wrong_plane",
+    "text_visible",
+    "not_fetal",
+    "blurred",
+    "too_dark",
+    "too_bright",
+    "dual_view",
+    "m_mode",
+    "spectral_doppler",
+    "rendering",
+    "measurement_screen",
+    "small_sector",
+    *WITHDRAWABLE[1:],
+)
 
 
 def status_of(codes: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from sono.curation.core.atomic import atomic_path, check_regular
 from sono.curation.core.column_values import (
+    CAPTION_STATES,
     COUNT_RANGE,
     GA_SOURCES,
     ID_PATTERN,
@@ -255,15 +256,20 @@ class CaptionRow(TypedDict, total=False):
     tier: str
     tokens: int
     fields: list[str] | None  # the record fields that the text uses
+    state: str | None  # a reviewer corrected the text, or marked it as wrong; null: as written
+    reviewer: str | None
+    reviewed_at: str | None
+    facts: str | None  # JSON: the values of the fields when it was reviewed
 
 
 CAPTIONS = TableSpec(
     "captions",
     schema_of(CaptionRow),
     key=("image_id", "level", "mask_id", "template"),
-    choices={"level": LEVELS, "tier": TIERS},
+    choices={"level": LEVELS, "tier": TIERS, "state": CAPTION_STATES},
     ranges={"tokens": COUNT_RANGE},
     patterns={"image_id": ID_PATTERN, "mask_id": LINE_PATTERN},
+    later=frozenset(["state", "reviewer", "reviewed_at", "facts"]),
 )
 
 
@@ -290,6 +296,11 @@ BIOMETRY = TableSpec(
     ranges={"value_mm": (0, 1000)},
     patterns={"mask_id": LINE_PATTERN, "image_id": ID_PATTERN},
 )
+
+
+def usable_captions(captions: pd.DataFrame) -> pd.DataFrame:
+    """The captions that no reviewer marked as wrong."""
+    return captions[captions["state"].ne("wrong").fillna(True)]
 
 
 def empty_table(spec: TableSpec) -> pd.DataFrame:
@@ -385,16 +396,3 @@ def _write(path: Path, table: pa.Table, spec: TableSpec, mode: int, study: str) 
     named = table.replace_schema_metadata({b"sono_table": spec.name.encode()} | mark)
     with atomic_path(path, mode) as temporary:
         pq.write_table(named, temporary, compression="zstd")
-
-
-def export_csv(path: Path, frame: pd.DataFrame, mode: int = 0o644) -> None:
-    """Write a CSV whose text cells are not read as formulas by spreadsheets."""
-    safe = frame.apply(lambda column: column.map(_plain_cell))
-    with atomic_path(path, mode) as temporary:
-        safe.to_csv(temporary, index=False, errors="surrogateescape")
-
-
-def _plain_cell(value: object) -> object:
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value

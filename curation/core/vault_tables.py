@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 from sono.curation.core.column_values import DATE_PATTERN, DECISIONS
+from sono.curation.core.reasons import EXCLUSIONS, WITHDRAWABLE
 from sono.curation.core.table_checks import Long, TableSpec, schema_of
 from sono.curation.core.tables import IMAGES, ImageRow
 
@@ -37,13 +38,16 @@ class SourceRow(SourceFacts, ImageRow, total=False):
 
 
 class ReleasedRow(TypedDict, total=False):
-    """A person's decision on a quarantined frame, whatever `sono qc` finds on it again."""
+    """A person's decision on a frame, whatever `sono qc` finds on it again."""
 
     # the name of a stored file without its extension: one frame may have several crops
     picture: str
     reviewer: str
     reviewed_at: str
     decision: str | None  # null in tables of earlier versions: released
+    # why a reviewer excluded the frame, in all its crops; null for a decision on the quarantine
+    reasons: list[str] | None
+    withdrawn: list[str] | None  # remarks that are wrong
 
 
 SOURCES = TableSpec(
@@ -71,6 +75,6 @@ RELEASED = TableSpec(
     "released",
     schema_of(ReleasedRow),
     key=("picture",),
-    choices={"decision": DECISIONS},
-    later=frozenset(["decision"]),
+    choices={"decision": DECISIONS, "reasons": EXCLUSIONS, "withdrawn": WITHDRAWABLE},
+    later=frozenset(["decision", "reasons", "withdrawn"]),
 )

@@ -35,7 +35,14 @@ from sono.curation.core.study_folder import (
     refuse_store,
 )
 from sono.curation.core.table_checks import TableSpec, has_mark
-from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, read_table, write_table
+from sono.curation.core.tables import (
+    CAPTIONS,
+    IMAGES,
+    MASKS,
+    read_table,
+    usable_captions,
+    write_table,
+)
 from sono.curation.core.vault_checks import check_identities, count_unknown, stamp
 from sono.curation.core.vault_tables import RELEASED, SOURCES
 
@@ -187,7 +194,7 @@ class Workspace(StudyFolder):
         return read_table(self.sources_path, SOURCES, columns, self.study().key_check)
 
     def released(self) -> pd.DataFrame:
-        """The vault's table of decisions on quarantined frames."""
+        """The vault's table of decisions on frames."""
         return read_table(self.released_path, RELEASED, study=self.study().key_check)
 
     def check_output(self, target: Path, start: bytes = b"") -> None:
@@ -293,11 +300,14 @@ class Workspace(StudyFolder):
         return self.read(MASKS)
 
     def captions(self) -> pd.DataFrame:
-        """The captions table; raises SonoError if `sono captions build` has not run."""
+        """The captions that are not marked as wrong.
+
+        Raises SonoError if `sono captions build` has not run.
+        """
         frame = self.read(CAPTIONS)
         if frame.empty:
             raise SonoError(f"{self.root}: no captions yet; run `sono captions build` first")
-        return frame
+        return usable_captions(frame)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

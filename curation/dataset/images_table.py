@@ -15,7 +15,7 @@ from sono.curation.core.frame_files import picture_of, quarantined_path, read_st
 from sono.curation.core.geometry import crop_box, shown_size
 from sono.curation.core.pseudonyms import pseudonym, shifted_date
 from sono.curation.core.reasons import verdict_of
-from sono.curation.core.tables import IMAGES
+from sono.curation.core.tables import IMAGES, Row, rows_of
 from sono.curation.core.vault_checks import IDENTITY
 from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
@@ -112,14 +112,33 @@ def _add_code(images: pd.DataFrame, row: Any, code: str) -> None:
 
 
 def _apply_decisions(workspace: Workspace, images: pd.DataFrame) -> None:
-    """Accept quarantined rows that a person has released, and reject those that one rejected."""
-    decided = workspace.released()
-    decisions = dict(zip(decided["picture"], decided["decision"].fillna("released"), strict=True))
+    """Apply what persons decided on frames.
+
+    A decision on a frame of the quarantine is on one crop of it; one of a mask review, which has
+    reasons, is on all crops.
+    """
+    rows = rows_of(workspace.released())
+    crops = {row["picture"]: row for row in rows}
+    whole = {row["picture"].rpartition("-")[0]: row for row in rows if row["reasons"] is not None}
     held = images[images["status"].isin(["accepted", "quarantined"]) & images["file"].notna()]
-    made = held["file"].map(lambda file: decisions.get(picture_of(file)))
-    for row in held.index[made == "rejected"]:
-        _add_code(images, row, "rejected_by_reviewer")
-    for row in held.index[(made == "released") & (held["status"] == "quarantined")]:
+    for row, file, image_id in zip(held.index, held["file"], held["image_id"], strict=True):
+        made = whole.get(image_id) or crops.get(picture_of(file))
+        if made is not None:
+            _apply_decision(images, row, made)
+
+
+def _apply_decision(images: pd.DataFrame, row: Any, made: Row) -> None:
+    """Accept a quarantined row that is released, reject a rejected one, drop wrong remarks."""
+    known: Any = images.at[row, "reasons"]
+    kept: Any = [code for code in known if code not in (made["withdrawn"] or ())]
+    if len(kept) < len(known):
+        images.at[row, "reasons"] = kept
+        if not kept:
+            images.loc[row, "message"] = None
+    if made["decision"] == "rejected":
+        for code in (*(made["reasons"] or ()), "rejected_by_reviewer"):
+            _add_code(images, row, code)
+    elif made["decision"] != "kept" and images.at[row, "status"] == "quarantined":
         _add_code(images, row, "released")
         images.at[row, "message"] = None
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from sono.curation.clinical.gestational_age import weeks_and_days
 from sono.curation.core.column_values import (
+    CAPTION_STATES,
     LEVELS,
     MASK_STATES,
     SPLITS,
@@ -19,6 +20,7 @@ from sono.curation.core.column_values import (
 from sono.curation.core.errors import counted
 from sono.curation.core.planes import NO_PLANE, OTHER, PLANE_UNKNOWN, PlaneTable
 from sono.curation.core.reasons import REASONS, SEVERITIES
+from sono.curation.core.tables import usable_captions
 from sono.curation.dataset.split_checks import ids_in_several_splits
 
 DAYS_A_WEEK = 7
@@ -87,7 +89,8 @@ class Statistics:
     masks: pd.DataFrame  # structure, source, one column per state
     mask_totals: dict[str, int]  # masks, by state, usable, trained_on, frames_with_masks
     trained_states: tuple[str, ...]  # the states of masks that training uses
-    captions: pd.DataFrame  # template, level, one column per tier
+    captions: pd.DataFrame  # template, level, one column per tier; without those that are wrong
+    caption_reviews: dict[str, int]  # corrected by a reviewer, or marked as wrong and not used
     caption_tokens: dict[str, float | None]
 
     def headline(self) -> dict[str, Any]:
@@ -96,6 +99,7 @@ class Statistics:
         return {
             **self.frames,
             "status": self.status,
+            "not_accepted": self.exclusions.set_index("code")["frames"].to_dict(),
             "planes": dict(zip(planes["plane"], planes["frames"], strict=True)),
             "gestational_age": _ages(self.ga),
             "split": dict(zip(self.split["split"], self.split["frames"], strict=True)),
@@ -105,6 +109,7 @@ class Statistics:
             | {name: count for name, count in self.mask_totals.items() if name != "masks"},
             "mask_states_trained_on": ", ".join(self.trained_states),
             "captions": self._captions_by_level(),
+            "captions_reviewed": self.caption_reviews if any(self.caption_reviews.values()) else {},
         }
 
     def _captions_by_level(self) -> dict[str, int]:
@@ -138,6 +143,7 @@ def compute_statistics(
     """Count the three tables of a study; masks and captions may be empty."""
     accepted = images[images["status"] == "accepted"]
     by_plane = _by_plane(accepted, planes)
+    used = usable_captions(captions)
     return Statistics(
         frames=_headline(images, accepted),
         status=_in_order(images["status"], STATUSES),
@@ -157,8 +163,9 @@ def compute_statistics(
         masks=_mask_table(masks),
         mask_totals=_mask_totals(masks, accepted, trained_states),
         trained_states=trained_states,
-        captions=_caption_table(captions),
-        caption_tokens=_spread(captions["tokens"].dropna()),
+        captions=_caption_table(used),
+        caption_reviews=_in_order(captions["state"], CAPTION_STATES),
+        caption_tokens=_spread(used["tokens"].dropna()),
     )
 
 

@@ -46,7 +46,10 @@ class Study:
 
     @cached_property
     def captions(self) -> pd.DataFrame:
-        """One row per caption: text, level, tier, frame and mask; empty where there are none."""
+        """One row per caption: text, level, tier, frame and mask; empty where there are none.
+
+        `state` says which ones a reviewer corrected or found wrong.
+        """
         return self.workspace.read(CAPTIONS)
 
     def frame(self, image_id: str) -> NDArray[np.uint8]:

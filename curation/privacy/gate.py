@@ -218,6 +218,13 @@ def check_texts(workspace: Workspace, name: str, texts: Iterable[str]) -> int:
     )
 
 
+def text_search(workspace: Workspace) -> Search | None:
+    """The search for private strings in many texts; None if nothing can be searched for."""
+    if not workspace.has_vault() or not workspace.sources_path.exists():
+        return None
+    return _search(workspace)
+
+
 def _check(
     workspace: Workspace, leaks_of: Callable[[Search], Iterable[tuple[str, set[str]]]]
 ) -> int:

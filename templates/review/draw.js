@@ -7,13 +7,13 @@ const canvas = $("view"), stage = $("stage"), pen = canvas.getContext("2d");
 let tool = "move", hidden = false, polygon = [], last = null, box = null;
 let layers = []; // the mask as colors, and in an adjudication the other reviewer's mask
 
-/* Two panels side by side in an adjudication, the mask on the left (or top) and B on the right. */
+/* Masks side by side, the one that is drawn on first: two along the longer side, up to four in a square. */
 function panels() {
-  const [width, height] = [stage.clientWidth, stage.clientHeight];
-  if (!versions.length) return [[0, 0, width, height]];
-  return width > height
-    ? [[0, 0, width / 2, height], [width / 2, 0, width / 2, height]]
-    : [[0, 0, width, height / 2], [0, height / 2, width, height / 2]];
+  const [width, height] = [stage.clientWidth, stage.clientHeight], many = Math.max(1, versions.length);
+  const columns = many > 2 || (many === 2 && width > height) ? 2 : 1, rows = Math.ceil(many / columns);
+  return Array.from({ length: many }, (_, at) => [
+    (at % columns) * width / columns, Math.floor(at / columns) * height / rows, width / columns, height / rows,
+  ]);
 }
 
 function colored(pixels, color) {
@@ -32,7 +32,7 @@ function colored(pixels, color) {
 
 function paint() {
   layers = [colored(mask, ORANGE)];
-  if (versions.length) layers.push(colored(versions[1], BLUE));
+  for (const other of versions.slice(1)) layers.push(colored(other, BLUE));
 }
 
 const sheet = document.createElement("canvas");
@@ -76,19 +76,19 @@ function drawPanel(layer, number) {
   }
 }
 
-/* The name of a panel: the mask on the left is that of A until it is changed. */
+/* The name of a panel: the first mask is what it was until it is changed. */
 function label(number, left, top, ratio) {
-  const names = ["A", "B"].map((name, at) => (item.versions[at].state === "rejected" ? `${name}: rejected` : name));
-  const drawn = { pick_a: names[0], pick_b: names[1], edit: "yours" }[accepted()];
+  const [, , width, height] = panels()[number];
+  const names = item.versions.length
+    ? ["A", "B"].map((name, at) => (item.versions[at].state === "rejected" ? `${name}: rejected` : name))
+    : [item, ...item.rivals].map((one, at) => `${at + 1}: ${one.source}${one.score === null ? "" : ` ${one.score.toFixed(2)}`}`);
+  const drawn = { pick_a: names[0], pick_b: names[1], edit: "yours", accept: names[0] }[accepted()];
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.font = "600 18px system-ui, sans-serif";
   pen.fillStyle = number ? "#648fff" : "#ffb000";
-  pen.fillText(number ? names[1] : drawn, left + 12, top + 26);
-  if (!number) return;
+  pen.fillText(number ? names[number] : drawn, left + 12, top + 26);
   pen.strokeStyle = "#5c6670"; pen.lineWidth = 1;
-  pen.beginPath();
-  pen.moveTo(left, top); pen.lineTo(left || stage.clientWidth, left ? stage.clientHeight : top);
-  pen.stroke();
+  pen.strokeRect(left, top, width, height);
 }
 
 /* Forgets what belongs to the mask before. */

@@ -15,56 +15,90 @@ function choose(name) {
 
 const commands = {
   accept: () => decide("accept"),
-  first: () => versions.length && decide("pick_a"),
-  second: () => versions.length && decide("pick_b"),
+  take_1: () => take(0), take_2: () => take(1), take_3: () => take(2), take_4: () => take(3),
   other: drawFromOther,
   ellipse: startEllipse,
   reject: () => decide("reject"),
   skip: () => decide("skip"),
   flag: () => decide("flag"),
   undo,
+  next: () => go(1), previous: () => go(-1), next_structure: () => go(1, "", true),
+  move: () => choose("move"), brush: () => choose("brush"), eraser: () => choose("eraser"), polygon: () => choose("polygon"),
+  prompt: () => (item.prompts.length ? choose("prompt") : say(item.no_prompt)),
+  smaller: () => resize(-1), larger: () => resize(1),
+  zoom_in: () => zoom(1.25), zoom_out: () => zoom(0.8), fit,
+  hide: () => hide(true),
+  exclude: openReasons, caption: () => openCaption(),
+  help: () => $("help").showModal(),
   clear: () => { forget(); mask.fill(0); refresh(); },
   restore: () => { forget(); mask = proposal.slice(); refresh(); },
 };
-const keys = {
-  a: commands.accept, e: startEllipse, r: commands.reject, s: commands.skip, f: commands.flag, u: undo,
-  v: () => choose("move"), b: () => choose("brush"), x: () => choose("eraser"), p: () => choose("polygon"),
-  t: () => (item.prompts.length ? choose("prompt") : say(item.no_prompt)),
-  1: commands.first, 2: commands.second, w: drawFromOther, n: () => go(1), l: () => go(-1),
-  0: fit, "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8),
-  "[": () => resize(-1), "]": () => resize(1), "?": () => document.body.classList.toggle("brief"),
-  arrowleft: () => nudge(-1, 0), arrowright: () => nudge(1, 0), arrowup: () => nudge(0, -1), arrowdown: () => nudge(0, 1),
-  enter: closePolygon, escape: () => { polygon = []; box = null; cancelEllipse(); refresh(); },
-  " ": () => { hidden = true; draw(); },
+const TITLES = {
+  accept: "accept; a changed mask is stored as edited", reject: "reject", skip: "skip: it comes again", flag: "flag: it stays proposed",
+  undo: "undo the last decision", next: "next without a decision", previous: "previous", next_structure: "next of another structure",
+  take_1: "take the first of the masks side by side", take_2: "take the second", take_3: "take the third", take_4: "take the fourth",
+  other: "draw on another of them", move: "move the view", brush: "brush", eraser: "eraser", polygon: "polygon", ellipse: "ellipse with handles",
+  prompt: "ask for a new mask by a box or click", smaller: "smaller brush", larger: "larger brush", zoom_in: "zoom in", zoom_out: "zoom out",
+  fit: "fit the frame", hide: "hide the mask (hold)", exclude: "exclude the frame", caption: "correct the caption", help: "these keys",
 };
+const LOADED = new Set(["next", "previous", "next_structure", "undo", "help"]); // work without a mask on the screen
+const REPEATED = new Set(["smaller", "larger", "zoom_in", "zoom_out"]);
+const nudges = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] };
+let names = {}; // what a key does
 
-/* In an adjudication: puts the other reviewer's mask on the left, to be drawn on. */
+const nameOf = (key) => (key === " " ? "Space" : key.toUpperCase());
+function hide(on) { hidden = on; draw(); }
+
+/* Shows the keys of the study on the buttons and in the help. */
+function showKeys(keys) {
+  names = Object.fromEntries(Object.entries(keys).map(([name, key]) => [key, name]));
+  for (const one of document.querySelectorAll("[data-do], [data-tool], [data-hold]")) {
+    const key = keys[one.dataset.do || one.dataset.tool || one.dataset.hold], shown = one.querySelector("kbd");
+    if (key && shown) shown.textContent = nameOf(key);
+  }
+  $("keys").replaceChildren(...Object.entries(keys).map(([name, key]) => {
+    const row = document.createElement("tr");
+    row.insertCell().append(Object.assign(document.createElement("kbd"), { textContent: nameOf(key) }));
+    row.insertCell().textContent = TITLES[name];
+    return row;
+  }));
+}
+
+/* Puts the next of the masks side by side first, to be drawn on. */
 function drawFromOther() {
   if (!versions.length) return;
   forget();
-  mask = versions[same(mask, versions[1]) ? 0 : 1].slice();
+  const now = versions.findIndex((one) => same(mask, one));
+  mask = versions[(now + 1) % versions.length].slice();
   refresh();
 }
 
 function resize(step) { $("size").value = Number($("size").value) + step; $("size").dispatchEvent(new Event("input")); }
 
 document.addEventListener("keydown", (event) => {
-  const name = event.key.toLowerCase(), own = event.target;
-  if (event.ctrlKey || event.metaKey || event.altKey || (!item && name !== "n" && name !== "l")) return;
-  if (own.type === "range" && name.startsWith("arrow")) return;
-  if (own.tagName === "BUTTON" && (name === "enter" || name === " ")) return;
-  const command = keys[name];
+  const key = event.key.toLowerCase(), own = event.target;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const name = names[key] || (key === "=" && names["+"]);
+  if (!item && !LOADED.has(name)) return;
+  if (own.type === "range" && key.startsWith("arrow")) return;
+  if ((own.tagName === "BUTTON" || own.type === "checkbox") && (key === "enter" || key === " ")) return;
+  const command = nudges[key] ? () => nudge(...nudges[key].map((step) => step * (event.shiftKey ? 10 : 1)))
+    : { enter: closePolygon, escape: () => { polygon = []; box = null; cancelEllipse(); refresh(); } }[key] || commands[name];
   if (!command) return;
   event.preventDefault();
-  if (!event.repeat || name.startsWith("arrow") || name === "[" || name === "]") command();
+  if (!event.repeat || nudges[key] || REPEATED.has(name)) command();
 });
-document.addEventListener("keyup", (event) => { if (event.key === " ") { hidden = false; draw(); } });
-window.addEventListener("blur", () => { hidden = false; draw(); });
+document.addEventListener("keyup", (event) => { if (names[event.key.toLowerCase()] === "hide") hide(false); });
+window.addEventListener("blur", () => hide(false));
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (!button || !item) return;
-  if (button.dataset.tool) choose(button.dataset.tool); else commands[button.dataset.do]();
+  if (!button) return;
+  if ("close" in button.dataset) { button.closest("dialog").close(); return; }
+  if (!item && !LOADED.has(button.dataset.do)) return;
+  if (button.dataset.tool) choose(button.dataset.tool); else commands[button.dataset.do]?.();
 });
+for (const [name, on] of [["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["pointercancel", false]])
+  document.querySelector('[data-hold="hide"]').addEventListener(name, () => hide(on));
 $("size").addEventListener("input", () => { $("size-now").textContent = $("size").value; draw(); });
 $("opacity").addEventListener("input", refresh);
 window.addEventListener("resize", fit);
@@ -137,6 +171,8 @@ for (const name of ["pointerup", "pointercancel"])
 stage.addEventListener("dblclick", () => { if (tool === "polygon") closePolygon(); });
 
 choose("move");
-call("/api/next/-1").then((answer) => answer.json())
+call("/api/page").then((answer) => answer.json())
+  .then(({ keys, exclusions }) => { showKeys(keys); listReasons(exclusions); })
+  .then(() => call("/api/next/-1")).then((answer) => answer.json())
   .then(({ place: first }) => step(first === null ? 0 : first))
   .catch((error) => say(error.message, "failed"));

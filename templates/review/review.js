@@ -1,10 +1,11 @@
 "use strict";
 /* The state of a mask review, and its calls to the server. The mask is an array of 0 and 1 in the
    pixels of the stored frame, so what is drawn is what is stored, at any zoom. A decision is shown
-   as saved only when the server has it on disk. draw.js, ellipse.js and input.js follow. */
+   as saved only when the server has it on disk. draw.js, ellipse.js, frame.js and input.js follow. */
 
 const $ = (id) => document.getElementById(id);
-let item = null, frame = null, mask = null, proposal = null, versions = [];
+let item = null, frame = null, mask = null, proposal = null;
+let versions = []; // masks side by side: two verdicts, or this proposal and those of other sources
 let here = -1, busy = false; // the place in the queue that was asked for last
 const ready = new Map(); // items that were loaded ahead, by place
 
@@ -43,29 +44,31 @@ async function load(place) {
     pixelsAt(`/api/mask/${place}`, size),
     ...facts.versions.map((version, at) => (version.state === "rejected"
       ? new Uint8Array(size) : pixelsAt(`/api/mask/${place}/${at}`, size))),
+    ...facts.rivals.map((rival) => pixelsAt(`/api/mask/${rival.place}`, size)),
   ]);
+  if (facts.rivals.length) both.unshift(pixels);
   return { facts, picture, pixels: both[0] || pixels, both };
 }
 
-async function show(place) {
+async function show(place, before = "") {
   say("loading", "busy");
   here = place;
   const early = ready.get(place);
   ready.clear();
   const { facts, picture, pixels, both } = await (early ? early.catch(() => load(place)) : load(place));
   const fits = item && item.width === facts.width && item.height === facts.height &&
-    item.versions.length === facts.versions.length;
+    versions.length === both.length;
   item = facts; frame = picture; proposal = pixels; mask = pixels.slice(); versions = both;
   forget();
   describe();
   paint();
   if (!fits) fit(); else draw();
-  say(item.decided ? `saved: ${item.decided}` : item.blind ? "draw this one: its proposal is not shown" : "ready");
+  say(before + (item.decided ? `saved: ${item.decided}` : item.blind ? "draw this one: its proposal is not shown" : "ready"));
   ahead(place).catch((error) => say(error.message, "failed")); // a key that is pressed meanwhile counts
 }
 
 /* Shows a mask. If it cannot be shown, the keys N and L step past it. */
-const step = (place, before = "") => show(place).catch((error) =>
+const step = (place, before = "") => show(place, before).catch((error) =>
   say(`${before}the mask at place ${place + 1} cannot be shown (N: the next one): ${error.message}`, "failed"));
 
 function describe() {
@@ -76,13 +79,18 @@ function describe() {
     `mask ${item.place + 1}`, ...item.versions.map((one, at) => `${"AB"[at]} ${one.state}${one.own ? " (YOUR OWN decision)" : ""}`),
     item.decided ? `decided: ${item.decided}` : item.versions.length ? "to adjudicate" : item.state,
   ].join(" · ");
-  $("two").hidden = !item.versions.length;
+  $("two").hidden = !versions.length;
+  [...$("two").querySelectorAll('[data-do^="take"]')].forEach((one, at) => {
+    one.hidden = at >= versions.length;
+    one.querySelector("span").textContent = item.versions.length ? "AB"[at] : `${at + 1}, reject the rest`;
+  });
   $("decisions").querySelector('[data-do="accept"]').lastChild.textContent = item.versions.length ? " Take the left one" : " Accept";
   const prompt = $("tools").querySelector('[data-tool="prompt"]');
   prompt.disabled = !item.prompts.length;
   prompt.title = item.prompts.length ? `Prompt with a ${item.prompts.join(" or a ")} for a new mask` : item.no_prompt;
   if (prompt.disabled && tool === "prompt") choose("move");
   document.title = `${item.structure} · review`;
+  describeFrame();
 }
 
 async function ahead(place) {
@@ -97,7 +105,8 @@ async function ahead(place) {
 async function count() {
   const all = await (await call("/api/progress")).json();
   $("bar").max = all.total; $("bar").value = all.decided;
-  $("count").textContent = `${all.decided} of ${all.total} decided by ${all.reviewer}`;
+  $("count").textContent = `${all.decided} of ${all.total} decided by ${all.reviewer}` +
+    (all.set_aside ? `, ${all.set_aside} on excluded frames` : "");
   $("structures").replaceChildren(...Object.entries(all.structures).map(([name, [done, total]]) => {
     const row = document.createElement("tr");
     for (const text of [name, `${done} / ${total}`]) row.insertCell().textContent = text;
@@ -121,18 +130,27 @@ const changed = () => !same(mask, proposal);
 
 /* Accepting what is drawn: in an adjudication it may be the mask of either reviewer. */
 function accepted() {
-  if (versions.length) return same(mask, versions[0]) ? "pick_a" : same(mask, versions[1]) ? "pick_b" : "edit";
+  if (item.versions.length) return same(mask, versions[0]) ? "pick_a" : same(mask, versions[1]) ? "pick_b" : "edit";
   return changed() ? "edit" : "accept";
 }
 
-async function decide(action) {
+/* Takes one of the masks side by side; of several proposals the others are rejected. */
+function take(number) {
+  if (number >= versions.length) return undefined;
+  if (item.versions.length) return decide(number ? "pick_b" : "pick_a");
+  const all = [item, ...item.rivals], chosen = all[number];
+  const over = all.filter((one) => one !== chosen).map((one) => [one.place, one.version]);
+  return decide(number ? "accept" : accepted(), { place: chosen.place, version: chosen.version, over });
+}
+
+async function decide(action, more = {}) {
   if (busy || !item) return;
   if (here !== item.place) { say("the mask on the screen is not the one at this place; press N or L first", "failed"); return; }
-  if (action === "accept") action = accepted();
+  if (action === "accept" && !more.over) action = accepted();
   busy = true;
   say("saving", "busy");
   try {
-    const body = { place: item.place, version: item.version, action };
+    const body = { place: item.place, version: item.version, action, ...more };
     if (action === "edit") body.mask = packed(mask);
     const answer = await call("/api/decision", body);
     if (answer.stale) {
@@ -141,8 +159,9 @@ async function decide(action) {
       say("decided elsewhere meanwhile; this is the mask as it is now", "failed");
       return;
     }
-    item = { ...item, ...(await answer.json()) };
-    describe();
+    const saved = await answer.json();
+    if (item.rivals.length) ready.clear(); // they may show this one
+    if (saved.place === item.place) { item = { ...item, ...saved }; describe(); }
     say(`saved: ${action}`);
     await go(1, `saved: ${action}; `);
   } catch (error) {
@@ -152,12 +171,13 @@ async function decide(action) {
   }
 }
 
-async function go(direction, before = "") {
+async function go(direction, before = "", other = false) {
   try {
     if (direction < 0) { if (here > 0) await step(here - 1); return; }
-    const next = (await (await call(`/api/next/${here}`)).json()).place;
+    const next = (await (await call(`/api/next/${here}${other ? "?other=true" : ""}`)).json()).place;
     if (next !== null) { await step(next, before); return; }
     await count();
+    if (other) { say("no other structure is left"); return; }
     say(`${before}all masks are decided; close the page and press Ctrl-C in the terminal`);
   } catch (error) {
     say(`${before}${error.message}`, "failed");

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from sono.annotation.caption_facts import Facts, caption_values, english_list, ga_in_words
-from sono.annotation.captions import CaptionWriter, RefusedCaption, build_captions
+from sono.annotation.caption_writer import CaptionWriter
+from sono.annotation.captions import RefusedCaption, build_captions
 from sono.annotation.lint import FINDINGS, LintRules
 from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.errors import SonoError

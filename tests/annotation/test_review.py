@@ -16,11 +16,12 @@ import pytest
 from review_studies import HEIGHT, TOKEN, WIDTH, Page, make_review_study, opened, running
 
 from sono.annotation.review import decisions
-from sono.annotation.review.decisions import DecisionLog, apply_decisions
+from sono.annotation.review.decisions import DecisionLog
 from sono.annotation.review.queue import Wanted
 from sono.annotation.review.run import run_review
 from sono.annotation.review.server import MAX_BODY, free_socket, pack, unpack
 from sono.annotation.review.session import StaleError
+from sono.annotation.review.writing import apply_decisions
 from sono.curation.core.atomic import lock_file, open_lock
 from sono.curation.core.errors import SonoError
 from sono.curation.core.rle import decode

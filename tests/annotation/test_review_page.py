@@ -1,17 +1,15 @@
 """The review page in a real browser: a whole session by mouse and keyboard."""
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from review_pages import PATIENCE, api, chromium, drag, needs_chromium, opened_page, picture, shows
 from review_studies import TOKEN, make_review_study, opened, running
 from sam_models import tiny_sam
 
@@ -23,19 +21,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
     from playwright.sync_api import Page as BrowserPage
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-PATIENCE = 60_000  # milliseconds; for machines that are busy
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    with api.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
@@ -48,45 +40,10 @@ def session(study: Workspace) -> ReviewSession:
     return opened(study, "M. Weber")
 
 
-@contextmanager
-def opened_page(
-    browser: "Browser", session: ReviewSession, facts: str = "score", **options: Any
-) -> Iterator["BrowserPage"]:
-    with running(session) as server:
-        context = browser.new_context(**{"viewport": {"width": 1366, "height": 768}, **options})
-        one, errors, elsewhere = context.new_page(), [], []
-        one.on("pageerror", lambda error: errors.append(str(error)))
-        one.on(
-            "request",
-            lambda request: (
-                request.url.startswith((server.home, "blob:")) or elsewhere.append(request.url)
-            ),
-        )
-        one.goto(f"{server.home}/?token={TOKEN}")
-        shows(one, facts)
-        yield one
-        context.close()
-        assert (errors, elsewhere) == ([], [])
-
-
 @pytest.fixture
 def page(browser: "Browser", session: ReviewSession) -> Iterator["BrowserPage"]:
     with opened_page(browser, session, "score 0.10") as one:
         yield one
-
-
-def shows(page: "BrowserPage", facts: str) -> None:
-    api.expect(page.locator("#facts")).to_contain_text(facts, timeout=PATIENCE)
-    api.expect(page.locator("#saved")).not_to_have_class("busy", timeout=PATIENCE)
-
-
-def drag(page: "BrowserPage", start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Drag over the frame, between places given as shares of it."""
-    box = page.locator("#stage").bounding_box()
-    assert box is not None
-    for place, act in ((start, page.mouse.down), (end, page.mouse.up)):
-        page.mouse.move(box["x"] + place[0] * box["width"], box["y"] + place[1] * box["height"])
-        act()
 
 
 def test_a_session_by_keyboard_is_stored_as_it_was_shown(
@@ -221,12 +178,6 @@ def ellipse(x: float, y: float, a: float, b: float, turn: float) -> np.ndarray:
     return (along / a) ** 2 + (across / b) ** 2 <= 1
 
 
-def picture(page: "BrowserPage", name: str) -> None:
-    """Keep what the page looks like, if a folder for it is given."""
-    if folder := os.environ.get("SONO_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png")
-
-
 def test_an_ellipse_is_fitted_and_moved_by_keys(
     page: "BrowserPage", session: ReviewSession
 ) -> None:
@@ -300,7 +251,7 @@ def test_an_adjudicator_compares_two_masks_and_takes_one(
         assert np.array_equal(drawn(page, third), proposals[0])
         page.keyboard.press("a")  # what is on the left now is B's
         shows(page, "A rejected")
-        page.locator('[data-do="second"]').click()
+        page.locator('[data-do="take_2"]').click()
         shows(page, "mask 3")
         page.keyboard.press("1")
         api.expect(page.locator("#saved")).to_contain_text(

@@ -34,7 +34,7 @@ def make_review_study(folder: Path, count: int = 6) -> Workspace:
         (workspace.root / file).write_bytes(encode_png(gray))
         row: dict[str, Any] = {"image_id": f"{number:016x}", "source_id": f"s{number}", "frame": 0}
         row |= {"status": "accepted", "height": HEIGHT, "width": WIDTH, "file": file}
-        rows.append(row | {"plane": "femur_length" if number % 2 else "transthalamic"})
+        rows.append(row | {"plane": "femur" if number % 2 else "transthalamic"})
         mask = np.zeros((HEIGHT, WIDTH), np.bool_)
         mask[10 : 20 + number, 15:45] = True
         structure = "femur" if number % 2 else "fetal head"

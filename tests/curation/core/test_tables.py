@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sono.curation.core.csv_files import export_csv
 from sono.curation.core.errors import SonoError
 from sono.curation.core.mask_table import pixels_of
 from sono.curation.core.tables import (
@@ -12,7 +13,6 @@ from sono.curation.core.tables import (
     IMAGES,
     MASKS,
     empty_table,
-    export_csv,
     from_rows,
     read_table,
     rows_of,

@@ -189,6 +189,7 @@ def test_masks_by_state_and_usable_ones(stats: Statistics) -> None:
     headline = stats.headline()
     assert headline["mask_states_trained_on"] == "accepted, edited"
     assert headline["captions"] == {"global": 3, "region": 0}
+    assert sum(headline["not_accepted"].values()) == stats.exclusions["frames"].sum() > 0
 
 
 def test_captions_by_tier(stats: Statistics) -> None:

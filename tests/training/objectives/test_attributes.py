@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sono.annotation.caption_facts import Facts
-from sono.annotation.captions import CaptionWriter
+from sono.annotation.caption_writer import CaptionWriter
 from sono.annotation.lint import LintRules
 from sono.curation.clinical.values import FINDINGS, terms
 from sono.curation.core.planes import PlaneTable

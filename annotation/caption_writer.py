@@ -1,0 +1,157 @@
+"""Write one caption: render the template, shorten it to the text encoder, and check it."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+from types import MappingProxyType
+from typing import Any
+
+from sono.annotation.caption_facts import (
+    DAYS_A_WEEK,
+    TIER_OF_COUNT,
+    Facts,
+    caption_values,
+    find_plane,
+)
+from sono.annotation.findings import PLACES, Places, spoken
+from sono.annotation.lint import LintRules, lint
+from sono.templates.caption_values import Values
+from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A rendered caption; with `findings` (see annotation.lint) it is refused."""
+
+    text: str
+    tier: str
+    tokens: int
+    fields: tuple[str, ...]
+    findings: tuple[str, ...]
+    places: tuple[str, ...]  # `file:line` of the template for each finding
+    shortened: bool  # lists fewer structures than the facts
+    # what a reviewer decided on it: the columns state, reviewer, reviewed_at and facts
+    review: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def state(self) -> str | None:
+        """What a reviewer decided on the caption."""
+        return self.review.get("state")
+
+
+@dataclass
+class CaptionWriter:
+    """Renders, shortens and checks captions; equal facts are rendered once."""
+
+    templates: CaptionTemplates
+    rules: LintRules
+    places: Places = field(default_factory=lambda: PLACES)
+    _cache: dict[Facts, Caption] = field(default_factory=dict)
+
+    def write(self, facts: Facts) -> Caption:
+        """The caption of `facts`."""
+        facts = self._relevant(facts)
+        if facts not in self._cache:
+            self._cache[facts] = self._write(facts)
+        return self._cache[facts]
+
+    def judge(self, text: str, facts: Facts) -> Caption:
+        """The caption of a `text` that a reviewer wrote for `facts`."""
+        values = self.values(facts)
+        used = _fields_used(text, values, self.templates.printed(facts.level))
+        findings = self._lint(text, facts, [name for name in facts.listed if name in text])
+        tokens = self.rules.count_tokens(text)
+        where = ("the text of a reviewer",) * len(findings)
+        return Caption(text, _tier(used), tokens, used, findings, where, shortened=False)
+
+    def values(self, facts: Facts) -> Values:
+        """The values that the template gets."""
+        return caption_values(facts, self.rules.planes, self.places)
+
+    def _relevant(self, facts: Facts) -> Facts:
+        """Drop facts that the template does not use, so that fewer captions are rendered."""
+        names = self.templates.names(facts.level)
+        if not names & {"ga", "days", "weeks", "tier"}:
+            facts = facts._replace(ga_days=None)
+        elif not names & {"ga", "days", "tier"} and facts.ga_days is not None:
+            facts = facts._replace(ga_days=facts.ga_days // DAYS_A_WEEK * DAYS_A_WEEK)
+        if not names & {"structures", "tier"}:
+            facts = facts._replace(structures=())
+        return facts._replace(biometry=tuple(size for size in facts.biometry if size[0] in names))
+
+    def _write(self, facts: Facts) -> Caption:
+        fitted, values, text = self._fit(facts)
+        used = _fields_used(text, values, self.templates.printed(facts.level))
+        findings = self._lint(text, facts, facts.listed)
+        places = self._places(findings, facts, facts.listed, values) if findings else ()
+        fewer = len(fitted) < len(facts.structures)
+        tokens = self.rules.count_tokens(text)
+        return Caption(text, _tier(used), tokens, used, findings, places, fewer)
+
+    def _lint(self, text: str, facts: Facts, listed: Collection[str]) -> tuple[str, ...]:
+        plane = find_plane(facts.plane, self.rules.planes)
+        words = [spoken(finding) for finding in facts.findings]
+        return tuple(lint(text, self.rules, plane, listed, words))
+
+    def _places(
+        self, findings: Iterable[str], facts: Facts, listed: Collection[str], values: Values
+    ) -> tuple[str, ...]:
+        """`file:line` of the piece of the template that brings each finding into the text."""
+        found: dict[str, str] = {}
+        place = ""
+        for place, text in self.templates.written(facts.level, values):
+            for code in self._lint(text, facts, [name for name in listed if name in text]):
+                found.setdefault(code, place)
+        return tuple(found.get(code, place) for code in findings)
+
+    def _fit(self, facts: Facts) -> tuple[tuple[str, ...], Values, str]:
+        """Render with as many structures as the text encoder can read.
+
+        At least one structure is kept if there is one.
+        """
+        structures = _within(facts.structures, MAX_TEXT_CHARS // 2)
+        while True:
+            values = self.values(facts._replace(structures=structures))
+            render = (
+                self.templates.render_region if facts.structure else self.templates.render_global
+            )
+            text = render(values)
+            if self.rules.count_tokens(text) <= self.rules.max_tokens or len(structures) <= 1:
+                return structures, values, text
+            structures = structures[:-1]
+
+
+def _within(words: tuple[str, ...], chars: int) -> tuple[str, ...]:
+    """The first of `words` that together have at most `chars` characters; one at least."""
+    ends = accumulate(len(word) + 2 for word in words)
+    return words[: max(1, sum(end <= chars for end in ends))]
+
+
+def _fields_used(text: str, values: Values, printed: Iterable[str]) -> tuple[str, ...]:
+    """The known values that the template may print and that occur in the text."""
+    known = {name: values[name] for name in printed if values.get(name) is not None}
+    left, used = text.casefold(), []
+    # the longest first, each found once and taken out, so that "head" is not found in "fetal head"
+    for name in sorted(known, key=lambda name: (-len(str(known[name])), name)):
+        found = re.search(_spellings(known[name]), left)
+        if found:
+            left = f"{left[: found.start()]}\0{left[found.end() :]}"
+            used.append(name)
+    return tuple(sorted(used))
+
+
+def _spellings(value: object) -> str:
+    """A pattern of the ways to write a value: a size may be rounded, and is a complete number."""
+    if not isinstance(value, float):
+        return re.escape(str(value).casefold())
+    numbers = {str(value), *(f"{value:.{digits}f}" for digits in range(7))}
+    return (
+        rf"(?<![\d.])(?:{'|'.join(map(re.escape, sorted(numbers, key=len, reverse=True)))})(?!\d)"
+    )
+
+
+def _tier(used: Collection[str]) -> str:
+    aged = not {"ga", "weeks"}.isdisjoint(used)
+    shown = not {"structures", "structure"}.isdisjoint(used)
+    return TIER_OF_COUNT[sum(("plane" in used, aged, shown))]

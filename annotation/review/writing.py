@@ -1,0 +1,86 @@
+"""What the decisions of a review make of the tables of the study."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from sono.annotation.review.decisions import Decision, DecisionLog, Kind
+from sono.annotation.reviewed_captions import place_of
+from sono.curation.core.console import warn
+from sono.curation.core.tables import CAPTIONS, MASKS, from_rows, rows_of
+from sono.curation.core.workspace import Workspace
+from sono.curation.quarantine import apply_verdicts
+
+WRITTEN: tuple[Kind, ...] = ("first", "adjudication", "blind")  # into the masks table
+
+
+def write_pending(workspace: Workspace, log: DecisionLog) -> None:
+    """Write the decisions of `log` that are not in the tables yet."""
+    pending = log.pending()
+    if not pending:
+        return
+    with workspace.lock():
+        masks, lost = apply_decisions(workspace.read(MASKS), pending)
+        workspace.write(MASKS, masks)
+        captions = workspace.read(CAPTIONS)
+        if (changed := apply_to_captions(captions, pending)) is not None:
+            workspace.write(CAPTIONS, changed)
+        verdicts = {one.item: one.after for one in pending if one.kind == "frame"}
+        if verdicts:
+            apply_verdicts(workspace, verdicts)
+        log.mark_applied()
+    if lost:
+        warn(
+            f"{workspace.root}: {len(lost)} decided masks are not in the masks table any more (the "
+            f"first is {lost[0]}), because they were proposed or imported again since; review "
+            "those that are there now"
+        )
+
+
+def apply_decisions(
+    masks: pd.DataFrame, decisions: Iterable[Decision]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The masks table with the decisions, and the ids of decided masks that it has no more.
+
+    Applying a decision again changes nothing. Decisions of second reviewers and on planted masks
+    are passed over.
+    """
+    rows = {str(row["mask_id"]): row for row in rows_of(masks)}
+    lost = []
+    for decision in decisions:
+        if decision.kind not in WRITTEN:
+            continue
+        before, after = str(decision.before["mask_id"]), str(decision.after["mask_id"])
+        if before not in rows and after not in rows:
+            lost.append(before)
+            continue
+        if decision.before != decision.after:
+            rows.pop(before, None)
+            rows[after] = dict(decision.after)
+    return from_rows(MASKS, list(rows.values())), lost
+
+
+def apply_to_captions(captions: pd.DataFrame, decisions: Sequence[Decision]) -> pd.DataFrame | None:
+    """The captions table with the decisions; None if they do not change it.
+
+    The caption of a mask stays with it when its pixels are edited.
+    """
+    steps = [
+        one
+        for one in decisions
+        if one.kind == "caption"
+        or (one.kind in WRITTEN and one.before["mask_id"] != one.after["mask_id"])
+    ]
+    frames = {str(one.after["image_id"]) for one in steps}
+    own = np.array([image_id in frames for image_id in captions["image_id"]], bool)
+    rows = {place_of(row): row for row in rows_of(captions[own])}
+    if not any(one.kind == "caption" for one in steps) and not rows:
+        return None
+    for one in steps:
+        before = rows.pop(place_of(one.before), None)
+        if one.kind == "caption":
+            rows[place_of(one.after)] = dict(one.after)
+        elif before is not None:
+            rows[place_of(one.after)] = {**before, "mask_id": one.after["mask_id"]}
+    return pd.concat([captions[~own], from_rows(CAPTIONS, list(rows.values()))])
