@@ -26,6 +26,8 @@ from sono.curation.privacy.gate import check_privacy
 if TYPE_CHECKING:
     from sono.annotation.sam import SamProposer
 
+EMBEDDINGS = Path("packed", "embeddings")  # in the workspace; may be deleted at any time
+
 # How each source finds its proposals.
 MEANINGS = {
     "heuristic": "ellipses and lines that are fitted to the echoes, without a trained model",
@@ -40,6 +42,7 @@ class MaskConfig(Config):
     min_score: float = Field(0.0, ge=0, le=1)
     box_margin: float = Field(0.05, ge=0, le=1)  # of the box's size, on every side
     sam_pixels: Literal["sam", "unit"] = "sam"  # "unit" for MedSAM
+    cache_gb: float = Field(4.0, ge=0)  # of the encoder's results; SAM ViT-B: 4 MB a frame
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def propose_masks(
     config = workspace.settings("masks", MaskConfig)
     outlines = OutlineProposer(workspace.planes().outlines)
     proposer = (
-        make_proposer(checkpoint, config, outlines)
+        make_proposer(checkpoint, config, outlines, workspace.root / EMBEDDINGS)
         if segmenter is None
         else _trained(segmenter, checkpoint)
     )
@@ -166,14 +169,19 @@ def _without_old_guesses(masks: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFr
 
 
 def make_proposer(
-    checkpoint: Path | None, config: MaskConfig, outlines: OutlineProposer
+    checkpoint: Path | None,
+    config: MaskConfig,
+    outlines: OutlineProposer,
+    cache: Path | None = None,
 ) -> "OutlineProposer | SamProposer":
-    """The weight-free proposer, or SAM with its checkpoint."""
+    """The weight-free proposer, or SAM, which keeps its embeddings in the folder `cache`."""
     if checkpoint is None:
         return outlines
     from sono.annotation.sam import SamProposer
+    from sono.annotation.sam_models.embedding_cache import EmbeddingCache
 
-    return SamProposer.load(checkpoint, config.box_margin, config.sam_pixels, outlines)
+    kept = None if cache is None else EmbeddingCache(cache, int(config.cache_gb * 1e9))
+    return SamProposer.load(checkpoint, config.box_margin, config.sam_pixels, outlines, kept)
 
 
 def _trained(segmenter: Path, checkpoint: Path | None) -> Proposer:
