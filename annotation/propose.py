@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pandas as pd
 from pydantic import Field
 
+from sono.annotation.doubt import with_doubt
 from sono.annotation.masks import check_masks, concat_masks, mask_row, mask_table, replace_masks
 from sono.annotation.proposers import HYPOTHESIS, Box, OutlineProposer, Proposer
 from sono.curation.core.atomic import remove_leftovers, sha256
@@ -70,12 +71,23 @@ class ProposeSummary:
         if not self.proposed and not self.already_in_table:
             counts = ", ".join(f"{plane} {count}" for plane, count in self.passed_over.items())
             raise SonoError(
-                f"nothing was proposed for {self.frames} frames ({counts}); outlines are known for "
-                f"{', '.join(sorted(PlaneTable().outlines))} and for planes with `outline` in the "
-                "planes file, and SAM starts from boxes of masks: give `sono qc` records or folder "
-                "names with planes, run `sono masks propose` without --checkpoint first, or import "
-                "masks"
+                f"nothing was proposed for {self.frames} frames ({counts}); {self._why}"
             )
+
+    @property
+    def _why(self) -> str:
+        """Why there may be no proposal, and what to do."""
+        if self.source == "model":
+            return (
+                "the segmenter finds none of its structures in them: train it longer or on more "
+                "masks, or run `sono masks propose` without --with"
+            )
+        return (
+            f"outlines are known for {', '.join(sorted(PlaneTable().outlines))} and for planes "
+            "with `outline` in the planes file, and SAM starts from boxes of masks: give `sono qc` "
+            "records or folder names with planes, run `sono masks propose` without --checkpoint "
+            "first, or import masks"
+        )
 
 
 class Job(NamedTuple):
@@ -119,7 +131,9 @@ def propose_masks(
         new = _merged([*earlier, *fresh], frames, config)
         check_masks(new, frames)
         if len(new) or len(masks) < len(before):
-            workspace.write(MASKS, replace_masks(masks, new))
+            removed = before.loc[~before["mask_id"].isin(masks["mask_id"]), "image_id"]
+            touched = {*new["image_id"], *removed}
+            workspace.write(MASKS, with_doubt(replace_masks(masks, new), touched))
         shutil.rmtree(parts.parent, ignore_errors=True)
         check_privacy(workspace)
     structures = {

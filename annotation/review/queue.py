@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from sono.annotation.doubt import NO_SCORE
 from sono.annotation.review.decisions import Action, Decision, DecisionLog, Kind, Row
 from sono.annotation.review.planted import draw, planted_row
 from sono.annotation.review.verdicts import DIFFERENT, Histories, as_proposed, differ
@@ -15,7 +16,6 @@ from sono.curation.core.tables import rows_of
 from sono.curation.core.workspace import Workspace
 
 Which = Literal["proposed", "decided", "all", "second", "disputed"]
-NO_SCORE = 0.5  # of a proposal without one
 
 
 @dataclass
@@ -57,7 +57,7 @@ def chosen_masks(
 def make_queue(
     workspace: Workspace, images: pd.DataFrame, log: DecisionLog, wanted: Wanted
 ) -> list[Item]:
-    """The masks of accepted frames, the most doubtful (lowest score) first.
+    """The masks of accepted frames, the most doubtful first.
 
     `images` are the accepted ones, indexed by id. Raises SonoError if there is nothing to review.
     """
@@ -130,9 +130,11 @@ def _nothing(wanted: Wanted) -> str:
 
 
 def _doubt(item: Item) -> tuple[float, str]:
-    """The lowest score first; of equal ones in the order of their ids, which is a random draw."""
-    score = item.row["score"]
-    return (NO_SCORE if score is None else float(score), item.key)
+    """The highest doubt first; of equal ones in the order of their ids, which is a random draw."""
+    doubt, score = item.row.get("doubt"), item.row["score"]
+    if doubt is None:  # of an import, or of a table of an earlier version
+        doubt = 1 - (NO_SCORE if score is None else float(score))
+    return (-float(doubt), item.key)
 
 
 def _hide_some(seed: str, items: Sequence[Item], share: float) -> None:

@@ -17,7 +17,7 @@ from sono.annotation.segmenter.config import SegmenterConfig
 from sono.annotation.segmenter.examples import Examples, as_input, load_examples, usable_masks
 from sono.annotation.segmenter.files import SegmenterInfo, new_file, save_segmenter
 from sono.annotation.segmenter.model import Segmenter
-from sono.curation.core.console import progress
+from sono.curation.core.console import progress, warn
 from sono.curation.core.errors import SonoError, StoppedError, did_you_mean
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.related_frames import training_rows
@@ -73,6 +73,11 @@ def train_segmenter(
         load_examples(workspace, frames[frames["split"] == split], masks, names, config.image_size)
         for split in ("train", "val")
     )
+    if not len(val):
+        warn(
+            "no frame of the val split has a mask of these structures, so the last step is kept "
+            "and nothing shows how good it is; raise val under [splits] in sono.toml"
+        )
     torch.manual_seed(config.seed)
     model = Segmenter(len(names))
     model.start_from_imagenet()

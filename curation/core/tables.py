@@ -191,6 +191,7 @@ class MaskRow(TypedDict, total=False):
     prompt: str | None  # JSON
     score: float | None
     stability: float | None
+    doubt: float | None  # 0 to 1, of a proposal; the review begins with the highest
     state: str
     reviewer: str | None
     reviewed_at: str | None
@@ -207,6 +208,7 @@ MASKS = TableSpec(
         "area": COUNT_RANGE,
     },
     patterns={"mask_id": LINE_PATTERN, "image_id": ID_PATTERN, "structure": LINE_PATTERN},
+    later=frozenset(["doubt"]),
 )
 
 
@@ -230,9 +232,7 @@ class DuplicateRow(TypedDict, total=False):
     other_center: str | None
     split: str | None
     other_split: str | None
-    crosses: (
-        list[str] | None
-    )  # patient_id, plane, center, split: which of them are known and differ
+    crosses: list[str] | None  # of patient_id, plane, center, split: those known to differ
 
 
 DUPLICATES = TableSpec(
