@@ -6,7 +6,8 @@ surrounds them.
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from sono.curation.core.arrays import Gray, Mask
 
 # Log odds of an abdomen from the contrast of its wall, its brightness inside, and a constant: a
 # logistic regression on the guesses of an abdomen in half of the Barcelona patients (25 right ones
@@ -16,18 +17,18 @@ BLUR = 1 / 160  # of the height
 WALL, LEAST_WALL = 0.05, 3.0  # half its width: of the root of the area, and in pixels
 
 
-def is_abdomen(gray: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bool:
+def is_abdomen(gray: Gray, mask: Mask) -> bool:
     """Whether a mask [H, W] that has the outline of an abdomen looks like one in its frame."""
     contrast, brightness = wall_and_inside(gray, mask)
     return ABDOMEN[0] * contrast + ABDOMEN[1] * brightness + ABDOMEN[2] > 0
 
 
-def wall_and_inside(gray: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[float, float]:
+def wall_and_inside(gray: Gray, mask: Mask) -> tuple[float, float]:
     """Brightness of the wall over that outside of it, and of the inside.
 
     Both are in parts of the brightness of wall and surroundings.
     """
-    smooth = cv2.GaussianBlur(gray, (0, 0), gray.shape[0] * BLUR)
+    smooth: Gray = cv2.GaussianBlur(gray, (0, 0), gray.shape[0] * BLUR).astype(np.uint8)
     depth, away = (
         cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 3) for part in (mask, ~mask)
     )
@@ -40,5 +41,5 @@ def wall_and_inside(gray: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[f
     return (levels[0] - levels[2]) / whole, 3 * _mean(smooth, inner) / whole
 
 
-def _mean(frame: NDArray[np.uint8], part: NDArray[np.bool_]) -> float:
+def _mean(frame: Gray, part: Mask) -> float:
     return float(frame[part].mean()) if part.any() else 0.0

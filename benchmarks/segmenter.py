@@ -44,7 +44,12 @@ def spacing_of(workspace: Workspace, table: Path | None) -> dict[str, float]:
     }
 
 
-def compare(workspace: Workspace, proposer: SegmenterProposer, table: Path | None) -> pd.DataFrame:
+def compare(
+    workspace: Workspace,
+    proposer: SegmenterProposer,
+    table: Path | None,
+    with_calipers: bool = False,
+) -> pd.DataFrame:
     """A row for each accepted mask on a frame that the segmenter has not seen.
 
     It has the Dice of the proposal, that on the same frame with calipers painted on the structure,
@@ -63,11 +68,14 @@ def compare(workspace: Workspace, proposer: SegmenterProposer, table: Path | Non
             one.structure: one.mask for one in proposer.propose(gray, frame["plane"], None, ())
         }
         for row in group.to_dict("records"):
-            name, truth, painted = str(row["structure"]), pixels(row), gray.copy()
-            calipers(painted, truth)
-            again = proposer.propose(painted, frame["plane"], None, ())
+            name, truth = str(row["structure"]), pixels(row)
             none = np.zeros(truth.shape, np.bool_)
-            mask, other = found.get(name, none), {one.structure: one.mask for one in again}
+            mask, other = found.get(name, none), found
+            if with_calipers:
+                painted = gray.copy()
+                calipers(painted, truth)
+                again = proposer.propose(painted, frame["plane"], None, ())
+                other = {one.structure: one.mask for one in again}
             rows.append({
                 "image_id": image, "structure": name, "dice": dice(mask, truth),
                 "painted": dice(other.get(name, none), truth), "box": box_overlap(mask, truth),
@@ -122,6 +130,7 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--name", default="segmenter", help="the run; trained if it is missing")
     parser.add_argument("--spacing-csv", type=Path)
+    parser.add_argument("--calipers", action="store_true", help="also with calipers painted")
     options = parser.parse_args()
     workspace = Workspace.find(options.study)
     if not (workspace.runs / options.name).exists():
@@ -129,7 +138,10 @@ def main() -> None:
         print(train_segmenter(workspace, options.name))
         print(f"{(time.process_time() - start) / 60:.1f} CPU minutes")
     found = compare(
-        workspace, SegmenterProposer.load(workspace.runs / options.name), options.spacing_csv
+        workspace,
+        SegmenterProposer.load(workspace.runs / options.name),
+        options.spacing_csv,
+        options.calipers,
     )
     report(found)
 
