@@ -152,24 +152,11 @@ IMAGES = TableSpec(
     ranges=IMAGE_RANGES,
     patterns=IMAGE_PATTERNS,
     file_ids={"file": "image_id"},
-    later=frozenset(
-        [
-            "patient_group",
-            "frame_seconds",
-            "source_frames",
-            "repeats_frame",
-            "ga_source",
-            "exam_date",
-            "peak",
-            "speckle",
-            "shadow",
-            "blockiness",
-            "overlay",
-            "strokes",
-            "known_kind",
-        ]
-    ),
-)
+    later=frozenset([
+        "patient_group", "frame_seconds", "source_frames", "repeats_frame", "ga_source",
+        "exam_date", "peak", "speckle", "shadow", "blockiness", "overlay", "strokes", "known_kind",
+    ]),
+)  # fmt: skip
 
 
 class MaskRow(TypedDict, total=False):
@@ -277,6 +264,8 @@ class BiometryRow(TypedDict, total=False):
     structure: str
     measure: str
     value_mm: float
+    z_score: float | None  # INTERGROWTH-21st; null without a standard or an age of 14 to 40 weeks
+    centile: float | None  # of the z-score
     convention: str  # between which edges
     source: str  # of the mask
     state: str  # of the mask: a proposed one was not reviewed by anybody
@@ -287,8 +276,9 @@ BIOMETRY = TableSpec(
     schema_of(BiometryRow),
     key=("image_id", "mask_id", "measure"),
     choices={"measure": MEASURES, "source": MASK_SOURCES, "state": MASK_STATES},
-    ranges={"value_mm": (0, 1000)},
+    ranges={"value_mm": (0, 1000), "centile": (0, 100)},
     patterns={"mask_id": LINE_PATTERN, "image_id": ID_PATTERN},
+    later=frozenset(["z_score", "centile"]),
 )
 
 
