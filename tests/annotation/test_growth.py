@@ -1,4 +1,4 @@
-"""The growth standards against the published table of z-scores (mm, rounded to 0.1; the equations are rounded, too)."""
+"""The growth standards against the published table of z-scores, in mm to 0.1."""
 
 import pytest
 
