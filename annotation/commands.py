@@ -117,7 +117,10 @@ def import_(
 @masks.command()
 def propose(
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A SAM or MedSAM checkpoint; without it, no weights.")
+        Path | None,
+        typer.Option(
+            help="A SAM or MedSAM checkpoint, or a folder of ONNX graphs; without it, no weights."
+        ),
     ] = None,
     segmenter: Annotated[
         Path | None, typer.Option("--with", help="A segmenter of `sono masks train`: runs/NAME.")

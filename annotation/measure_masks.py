@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sono.annotation.biometry import CONVENTIONS, RULES, UnmeasuredError, measure
+from sono.annotation.growth import centile, z_score
 from sono.annotation.masks import check_masks, masks_of
 from sono.curation.core.atomic import atomic_path
 from sono.curation.core.column_values import RANGES_MM
@@ -100,10 +101,22 @@ def _rows(mask: Row, image: Mapping[str, Any]) -> list[dict[str, object]]:
             raise UnmeasuredError(f"implausible {name}, outside {low:g} to {high:g} mm")
     copied = {name: mask[name] for name in ("mask_id", "image_id", "source", "state")}
     facts = {**copied, "patient_id": image["patient_id"], "plane": plane, "structure": structure}
+    age = None if pd.isna(image["ga_days"]) else int(image["ga_days"])
     return [
-        {**facts, "measure": name, "value_mm": round(value, 3), "convention": CONVENTIONS[name]}
+        {
+            **facts, "measure": name, "value_mm": round(value, 3), **_growth(name, value, age),
+            "convention": CONVENTIONS[name],
+        }
         for name, value in values.items()
-    ]
+    ]  # fmt: skip
+
+
+def _growth(measure: str, value_mm: float, ga_days: int | None) -> dict[str, float | None]:
+    """Where a value lies in the growth standards, if it can be said."""
+    z = z_score(measure, value_mm, ga_days)
+    if z is None:
+        return {"z_score": None, "centile": None}
+    return {"z_score": round(z, 2), "centile": round(centile(z), 1)}
 
 
 def _summary(path: Path, table: pd.DataFrame, skipped: Counter[str]) -> MeasureSummary:

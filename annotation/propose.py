@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pandas as pd
 from pydantic import Field
 
+from sono.annotation.doubt import with_doubt
 from sono.annotation.masks import check_masks, concat_masks, mask_row, mask_table, replace_masks
 from sono.annotation.proposers import HYPOTHESIS, Box, OutlineProposer, Proposer
 from sono.curation.core.atomic import remove_leftovers, sha256
@@ -26,6 +27,8 @@ from sono.curation.privacy.gate import check_privacy
 if TYPE_CHECKING:
     from sono.annotation.sam import SamProposer
 
+EMBEDDINGS = Path("packed", "embeddings")  # in the workspace; may be deleted at any time
+
 # How each source finds its proposals.
 MEANINGS = {
     "heuristic": "ellipses and lines that are fitted to the echoes, without a trained model",
@@ -40,6 +43,7 @@ class MaskConfig(Config):
     min_score: float = Field(0.0, ge=0, le=1)
     box_margin: float = Field(0.05, ge=0, le=1)  # of the box's size, on every side
     sam_pixels: Literal["sam", "unit"] = "sam"  # "unit" for MedSAM
+    cache_gb: float = Field(4.0, ge=0)  # of the encoder's results; SAM ViT-B: 4 MB a frame
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,23 @@ class ProposeSummary:
         if not self.proposed and not self.already_in_table:
             counts = ", ".join(f"{plane} {count}" for plane, count in self.passed_over.items())
             raise SonoError(
-                f"nothing was proposed for {self.frames} frames ({counts}); outlines are known for "
-                f"{', '.join(sorted(PlaneTable().outlines))} and for planes with `outline` in the "
-                "planes file, and SAM starts from boxes of masks: give `sono qc` records or folder "
-                "names with planes, run `sono masks propose` without --checkpoint first, or import "
-                "masks"
+                f"nothing was proposed for {self.frames} frames ({counts}); {self._why}"
             )
+
+    @property
+    def _why(self) -> str:
+        """Why there may be no proposal, and what to do."""
+        if self.source == "model":
+            return (
+                "the segmenter finds none of its structures in them: train it longer or on more "
+                "masks, or run `sono masks propose` without --with"
+            )
+        return (
+            f"outlines are known for {', '.join(sorted(PlaneTable().outlines))} and for planes "
+            "with `outline` in the planes file, and SAM starts from boxes of masks: give `sono qc` "
+            "records or folder names with planes, run `sono masks propose` without --checkpoint "
+            "first, or import masks"
+        )
 
 
 class Job(NamedTuple):
@@ -98,7 +113,7 @@ def propose_masks(
     config = workspace.settings("masks", MaskConfig)
     outlines = OutlineProposer(workspace.planes().outlines)
     proposer = (
-        make_proposer(checkpoint, config, outlines)
+        make_proposer(checkpoint, config, outlines, workspace.root / EMBEDDINGS)
         if segmenter is None
         else _trained(segmenter, checkpoint)
     )
@@ -116,7 +131,9 @@ def propose_masks(
         new = _merged([*earlier, *fresh], frames, config)
         check_masks(new, frames)
         if len(new) or len(masks) < len(before):
-            workspace.write(MASKS, replace_masks(masks, new))
+            removed = before.loc[~before["mask_id"].isin(masks["mask_id"]), "image_id"]
+            touched = {*new["image_id"], *removed}
+            workspace.write(MASKS, with_doubt(replace_masks(masks, new), touched))
         shutil.rmtree(parts.parent, ignore_errors=True)
         check_privacy(workspace)
     structures = {
@@ -166,14 +183,19 @@ def _without_old_guesses(masks: pd.DataFrame, frames: pd.DataFrame) -> pd.DataFr
 
 
 def make_proposer(
-    checkpoint: Path | None, config: MaskConfig, outlines: OutlineProposer
+    checkpoint: Path | None,
+    config: MaskConfig,
+    outlines: OutlineProposer,
+    cache: Path | None = None,
 ) -> "OutlineProposer | SamProposer":
-    """The weight-free proposer, or SAM with its checkpoint."""
+    """The weight-free proposer, or SAM, which keeps its embeddings in the folder `cache`."""
     if checkpoint is None:
         return outlines
     from sono.annotation.sam import SamProposer
+    from sono.annotation.sam_models.embedding_cache import EmbeddingCache
 
-    return SamProposer.load(checkpoint, config.box_margin, config.sam_pixels, outlines)
+    kept = None if cache is None else EmbeddingCache(cache, int(config.cache_gb * 1e9))
+    return SamProposer.load(checkpoint, config.box_margin, config.sam_pixels, outlines, kept)
 
 
 def _trained(segmenter: Path, checkpoint: Path | None) -> Proposer:

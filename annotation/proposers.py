@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.annotation import guesses
 from sono.annotation.bones import BoneModel, bone_mask, find_bones
 from sono.annotation.echo_maps import EchoMaps, echo_maps
 from sono.annotation.ellipses import EllipseModel, ellipse_mask, find_ellipses
@@ -151,7 +152,7 @@ class OutlineProposer:
     def model_hash(self) -> str:
         """Of the version, all constants, and the outlines of a study's own planes."""
         own = sorted(self.outlines.items() - PlaneTable().outlines.items())
-        known = (VERSION, HEAD, ABDOMEN, BONE, CHOICE.tolist(), *own)
+        known = (VERSION, HEAD, ABDOMEN, BONE, CHOICE.tolist(), guesses.ABDOMEN, *own)
         return sha256(repr(known).encode())[:16]
 
     def propose(
@@ -160,10 +161,10 @@ class OutlineProposer:
         """The outline of `plane`; nothing for planes without one.
 
         If the plane is unknown, the most convincing of head, abdomen and femur, with the share of
-        its odds in its prompt.
+        its odds in its prompt; nothing if that is an abdomen by its outline alone.
         """
         if plane is None:
-            return propose_each_kind(gray)[:1]
+            return [guess for guess in propose_each_kind(gray)[:1] if _stands(gray, guess)]
         if _hopeless(gray):
             return []
         maps = echo_maps(gray)
@@ -227,6 +228,10 @@ def propose_each_kind(gray: NDArray[np.uint8]) -> list[Proposal]:
         )
         for number in order
     ]
+
+
+def _stands(gray: NDArray[np.uint8], guess: Proposal) -> bool:
+    return guess.structure != "fetal abdomen" or guesses.is_abdomen(gray, guess.mask)
 
 
 def _hopeless(gray: NDArray[np.uint8]) -> bool:

@@ -1,8 +1,9 @@
 """Dice of a segmenter's proposals, and the error of the head circumference, on unseen patients.
 
-Trains on the accepted head masks of some patients of a study (train and val split), proposes on the
-others (test split), and compares with their masks. The study is a workspace that `sono qc` and
-`sono masks import` have filled; set the shares under `[splits]`, for example 0.45, 0.05 and 0.5.
+Trains on the accepted masks of some patients of a study (train and val split), proposes on the
+others, also with calipers painted on the structure, and compares with their masks. The study is a
+workspace that `sono qc` and `sono masks import` have filled; set the shares under `[splits]`, for
+example 0.45, 0.05 and 0.5.
 
 Example: python benchmarks/segmenter.py study --spacing-csv training_set_pixel_size_and_HC.csv
 """
@@ -14,15 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sono.annotation.biometry import UnmeasuredError, measure
 from sono.annotation.masks import dice, pixels
 from sono.annotation.segmenter.fit import train_segmenter
 from sono.annotation.segmenter.proposer import SegmenterProposer
+from sono.curation.core.column_values import TRAINED_STATES
 from sono.curation.core.frame_files import read_stored
+from sono.curation.core.geometry import bounding_box
 from sono.curation.core.workspace import Workspace
+from sono.curation.phantom.burned_in_overlays import calipers
 
-STRUCTURE = "fetal head"
+HEAD = "fetal head"
 
 
 def spacing_of(workspace: Workspace, table: Path | None) -> dict[str, float]:
@@ -39,29 +44,82 @@ def spacing_of(workspace: Workspace, table: Path | None) -> dict[str, float]:
     }
 
 
-def compare(workspace: Workspace, proposer: SegmenterProposer, table: Path | None) -> pd.DataFrame:
-    """Dice and HC in mm of proposal and annotation for each test frame with an accepted mask."""
-    frames = workspace.accepted_images().drop_duplicates("image_id")
-    frames = frames[frames["split"] == "test"].set_index("image_id")
+def compare(
+    workspace: Workspace,
+    proposer: SegmenterProposer,
+    table: Path | None,
+    with_calipers: bool = False,
+) -> pd.DataFrame:
+    """A row for each accepted mask on a frame that the segmenter has not seen.
+
+    It has the Dice of the proposal, that on the same frame with calipers painted on the structure,
+    the overlap of the boxes, and the difference of the head circumference in mm.
+    """
+    frames = workspace.accepted_images().drop_duplicates("image_id").set_index("image_id")
+    frames = frames[~frames.index.isin(proposer.info.image_ids_seen)]
     masks = workspace.masks()
-    masks = masks[(masks["structure"] == STRUCTURE) & (masks["state"] == "accepted")]
+    masks = masks[masks["structure"].isin(proposer.info.structures)]
+    masks = masks[masks["state"].isin(TRAINED_STATES) & masks["image_id"].isin(frames.index)]
     spacing, rows = spacing_of(workspace, table), []
-    for row in masks[masks["image_id"].isin(frames.index)].to_dict("records"):
-        frame = frames.loc[str(row["image_id"])]
-        truth = pixels(row)
+    for image, group in masks.groupby("image_id"):
+        frame = frames.loc[str(image)]
         gray = read_stored(workspace.root / str(frame["file"]))
-        found = [one.mask for one in proposer.propose(gray, frame["plane"], None, ())]
-        mask = found[0] if found else np.zeros(truth.shape, np.bool_)
-        rows.append({"image_id": row["image_id"], "dice": dice(mask, truth)})
-        if (pixel := spacing.get(str(row["image_id"]))) is not None:
-            try:
-                own, other = (
-                    measure(one, (pixel, pixel), STRUCTURE)["hc"] for one in (mask, truth)
-                )
-                rows[-1] |= {"hc_error_mm": own - other}
-            except UnmeasuredError as error:
-                rows[-1] |= {"unmeasured": str(error)}
+        found = {
+            one.structure: one.mask for one in proposer.propose(gray, frame["plane"], None, ())
+        }
+        for row in group.to_dict("records"):
+            name, truth = str(row["structure"]), pixels(row)
+            none = np.zeros(truth.shape, np.bool_)
+            mask, other = found.get(name, none), found
+            if with_calipers:
+                painted = gray.copy()
+                calipers(painted, truth)
+                again = proposer.propose(painted, frame["plane"], None, ())
+                other = {one.structure: one.mask for one in again}
+            rows.append({
+                "image_id": image, "structure": name, "dice": dice(mask, truth),
+                "painted": dice(other.get(name, none), truth), "box": box_overlap(mask, truth),
+            })  # fmt: skip
+            if (pixel := spacing.get(str(image))) is not None:
+                rows[-1] |= circumference_error(mask, truth, pixel)
     return pd.DataFrame(rows)
+
+
+def box_overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """The intersection over union of the boxes of two masks."""
+    (x, y, width, height), (x2, y2, width2, height2) = bounding_box(one), bounding_box(other)
+    across = max(0, min(x + width, x2 + width2) - max(x, x2))
+    common = across * max(0, min(y + height, y2 + height2) - max(y, y2))
+    return common / (width * height + width2 * height2 - common)
+
+
+def circumference_error(
+    mask: NDArray[np.bool_], truth: NDArray[np.bool_], pixel: float
+) -> dict[str, float | str]:
+    """The difference of the head circumferences in mm."""
+    try:
+        own, other = (measure(one, (pixel, pixel), HEAD)["hc"] for one in (mask, truth))
+    except UnmeasuredError as error:
+        return {"unmeasured": str(error)}
+    return {"hc_error_mm": own - other}
+
+
+def report(found: pd.DataFrame) -> None:
+    """Print a line for each structure, and the errors of the head circumference."""
+    print("structure                  masks  mean Dice  median  <0.9  none  painted  box IoU >=0.5")
+    for name, group in [*found.groupby("structure"), ("all", found)]:
+        scores = group["dice"]
+        print(
+            f"{name:26} {len(group):5}  {scores.mean():9.4f}  {scores.median():.4f} "
+            f"{(scores < 0.9).sum():5} {(scores == 0).sum():5}  "
+            f"{(group['painted'] - scores).mean():+.4f}  {(group['box'] >= 0.5).mean():.3f}"
+        )
+    if "hc_error_mm" in found:
+        error = found["hc_error_mm"].dropna()
+        print(
+            f"head circumference of {len(error)}: mean absolute error {error.abs().mean():.2f} mm, "
+            f"bias {error.mean():+.2f}, SD {error.std():.2f}"
+        )
 
 
 def main() -> None:
@@ -72,6 +130,7 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--name", default="segmenter", help="the run; trained if it is missing")
     parser.add_argument("--spacing-csv", type=Path)
+    parser.add_argument("--calipers", action="store_true", help="also with calipers painted")
     options = parser.parse_args()
     workspace = Workspace.find(options.study)
     if not (workspace.runs / options.name).exists():
@@ -79,17 +138,12 @@ def main() -> None:
         print(train_segmenter(workspace, options.name))
         print(f"{(time.process_time() - start) / 60:.1f} CPU minutes")
     found = compare(
-        workspace, SegmenterProposer.load(workspace.runs / options.name), options.spacing_csv
+        workspace,
+        SegmenterProposer.load(workspace.runs / options.name),
+        options.spacing_csv,
+        options.calipers,
     )
-    scores = found["dice"]
-    print(f"{len(found)} frames: mean Dice {scores.mean():.4f}, median {scores.median():.4f}")
-    print(f"below 0.9: {(scores < 0.9).sum()}; not found: {(scores == 0).sum()}")
-    if "hc_error_mm" in found:
-        error = found["hc_error_mm"].dropna()
-        print(
-            f"head circumference of {len(error)}: mean absolute error {error.abs().mean():.2f} mm, "
-            f"bias {error.mean():+.2f}, SD {error.std():.2f}"
-        )
+    report(found)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """CVAT for images 1.1: masks as runs by rows inside their box, polygons, boxes and ellipses."""
 
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree.ElementTree import Element, ParseError, SubElement, TreeBuilder, XMLParser, tostring
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -30,12 +32,13 @@ from sono.annotation.exchange.rings import polygons_of
 from sono.annotation.exchange.row_runs import row_runs, run_mask
 from sono.annotation.exchange.shapes import draw_box, draw_ellipse, draw_polygons, points_of
 from sono.curation.core.arrays import Mask
-from sono.curation.core.atomic import real_path
+from sono.curation.core.atomic import open_regular, real_path
 from sono.curation.core.errors import SonoError
 from sono.curation.core.geometry import bounding_box
 
 START = f'<?xml version="1.0" encoding="utf-8"?>\n<!-- {DESCRIPTION}'.encode()
 MAX_XML = 1 << 28  # bytes: the elements of a file take many times as much memory
+ZIPPED = "annotations.xml"  # in the ZIP that CVAT hands out
 AREAS = ("mask", "polygon", "box", "ellipse")
 OTHERS = ("polyline", "points", "cuboid", "skeleton", "tag")
 
@@ -47,9 +50,10 @@ class _Builder(TreeBuilder):
 
 
 def read_cvat(path: Path, found: Found) -> None:
-    """Add the shapes of a CVAT XML to `found`; a bad one is refused.
+    """Add the shapes of a CVAT XML, or of the one in a ZIP of CVAT, to `found`.
 
-    Raises SonoError for an XML that is damaged, has a DOCTYPE, or is of another kind.
+    A bad shape is refused. Raises SonoError for a file that is damaged, has a DOCTYPE, or is of
+    another kind.
     """
     root = _parsed(path)
     if root.tag != "annotations" or root.find("track") is not None:
@@ -67,10 +71,29 @@ def read_cvat(path: Path, found: Found) -> None:
         add_grouped(_shapes(image, picture, (int(size[0]), int(size[1])), place, found), found)
 
 
+def _zipped(path: Path) -> bytes:
+    """The annotations in a ZIP as CVAT writes it; its pictures are not read."""
+    advice = f"give a ZIP of CVAT with {ZIPPED} in it, or that file"
+    try:
+        with (
+            open_regular(path) as file,
+            ZipFile(file) as archive,
+            archive.open(ZIPPED) as stream,
+        ):
+            content = stream.read(MAX_XML + 1)
+    except KeyError:
+        raise SonoError(f"no {ZIPPED} in it; {advice}") from None
+    except (OSError, BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+        raise SonoError(f"a ZIP that cannot be read ({error}); {advice}") from error
+    if len(content) > MAX_XML:
+        raise SonoError(f"{ZIPPED} is larger than {MAX_XML >> 20} MB; export a part of the task")
+    return content
+
+
 def _parsed(path: Path) -> Element:
     parser = XMLParser(target=_Builder())
     try:
-        parser.feed(read_file(path, MAX_XML))
+        parser.feed(_zipped(path) if path.suffix.lower() == ".zip" else read_file(path, MAX_XML))
         root = parser.close()
     except (ParseError, ValueError, LookupError) as error:
         raise SonoError(f"{path}: not a complete XML ({error}); export it again") from error

@@ -97,7 +97,7 @@ def _read_file(path: Path, folder: Path, rules: MaskRules, found: Found) -> None
     kind = path.suffix.lower()
     if kind == ".png":
         read_mask_picture(path, folder, rules.pictures, found)
-    elif kind == ".xml":
+    elif kind in (".xml", ".zip"):
         read_cvat(path, found)
     elif kind not in IMAGES:
         _read_json(path, folder, found)

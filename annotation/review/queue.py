@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 
+from sono.annotation.doubt import NO_SCORE
 from sono.annotation.review.decisions import Action, Decision, DecisionLog, Kind, Row
 from sono.annotation.review.planted import LEAST, draw, planted_key, planted_row
 from sono.annotation.review.verdicts import DIFFERENT, Histories, as_proposed, differ
@@ -16,7 +17,6 @@ from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.workspace import Workspace
 
 Which = Literal["proposed", "decided", "all", "second", "disputed"]
-NO_SCORE = 0.5  # of a proposal without one
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Item:
     version: int = 0
     decided: Action | None = None
     host: str = ""  # of a planted mask: the mask in whose place it stands
+    doubt: float | None = None  # of the masks table; the highest comes first
 
     @classmethod
     def of(
@@ -42,7 +43,9 @@ class Item:
         mask_id, image_id, structure = (
             str(row[name]) for name in ("mask_id", "image_id", "structure")
         )
-        return cls(mask_id, image_id, structure, row["score"], row, kind, versions)
+        item = cls(mask_id, image_id, structure, row["score"], row, kind, versions)
+        item.doubt = row.get("doubt")
+        return item
 
     @property
     def row(self) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def rows_at(table: pa.Table, places: Iterable[int]) -> list[dict[str, Any]]:
 def make_queue(
     workspace: Workspace, images: Collection[str], log: DecisionLog, wanted: Wanted
 ) -> list[Item]:
-    """The masks of accepted frames, the most doubtful (lowest score) first.
+    """The masks of accepted frames, the most doubtful first.
 
     `images` are the ids of the accepted ones. Raises SonoError if there is nothing to review.
     """
@@ -151,11 +154,14 @@ class _MaskRows:
 
     def items(self, state: str | None, but: str | None) -> list[Item]:
         """The masks in a `state`, or in any `but` one; both None: all."""
-        scores = self.masks["score"].astype(object).where(self.masks["score"].notna(), None)
-        columns = (self.mask_ids, self.image_ids, self.structures, scores)
+        scores, doubts = (
+            self.masks[name].astype(object).where(self.masks[name].notna(), None)
+            for name in ("score", "doubt")
+        )
+        columns = (self.mask_ids, self.image_ids, self.structures, scores, doubts)
         return [
-            Item(mask_id, image_id, structure, score, partial(self._row, place))
-            for place, (mask_id, image_id, structure, score, found) in enumerate(
+            Item(mask_id, image_id, structure, score, partial(self._row, place), doubt=doubt)
+            for place, (mask_id, image_id, structure, score, doubt, found) in enumerate(
                 zip(*columns, self.masks["state"].tolist(), strict=True)
             )
             if state in (None, found) and found != but
@@ -211,8 +217,11 @@ def _nothing(wanted: Wanted) -> str:
 
 
 def _doubt(item: Item) -> tuple[float, str]:
-    """The lowest score first; of equal ones in the order of their ids, which is a random draw."""
-    return (NO_SCORE if item.score is None else float(item.score), item.key)
+    """The highest doubt first; of equal ones in the order of their ids, which is a random draw."""
+    doubt = item.doubt
+    if doubt is None:  # of an import, or of a table of an earlier version
+        doubt = 1 - (NO_SCORE if item.score is None else float(item.score))
+    return (-float(doubt), item.key)
 
 
 def _hide_some(seed: str, items: Sequence[Item], share: float) -> None:

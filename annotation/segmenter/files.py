@@ -13,7 +13,7 @@ from torch import Tensor
 from sono.annotation.segmenter.model import Segmenter
 from sono.annotation.weights.strict_load import load_strictly
 from sono.annotation.weights.weight_files import read_weights
-from sono.curation.core.atomic import check_inside, remove_leftovers, write_bytes
+from sono.curation.core.atomic import check_inside, check_target, remove_leftovers, write_bytes
 from sono.curation.core.config import format_problem
 from sono.curation.core.errors import SonoError, typed_name
 from sono.curation.core.workspace import Workspace
@@ -41,6 +41,7 @@ def new_file(workspace: Workspace, name: str) -> Path:
     remove_leftovers(folder)  # of a run that was killed
     if folder.exists() and any(folder.iterdir()):
         raise SonoError(f"{folder}: a run of this name exists; give another --name")
+    check_target(folder / FILE)
     return folder / FILE
 
 

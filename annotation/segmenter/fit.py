@@ -17,8 +17,8 @@ from sono.annotation.segmenter.config import SegmenterConfig
 from sono.annotation.segmenter.examples import Examples, as_input, load_examples, usable_masks
 from sono.annotation.segmenter.files import SegmenterInfo, new_file, save_segmenter
 from sono.annotation.segmenter.model import Segmenter
-from sono.curation.core.console import progress
-from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.console import progress, warn
+from sono.curation.core.errors import SonoError, StoppedError, did_you_mean
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.related_frames import training_rows
 from sono.curation.dataset.split_checks import check_splits
@@ -59,7 +59,7 @@ def train_segmenter(
 
     All structures with masks are learned, or only `structures`. Frames that are related to the
     centers `hold_out` are not used. Raises SonoError if no frame or structure is left, or if the
-    ImageNet weights are not installed.
+    ImageNet weights are not installed; StoppedError after Ctrl-C, when nothing is kept.
     """
     started = time.perf_counter()
     config = config or workspace.settings("segmenter", SegmenterConfig)
@@ -73,6 +73,11 @@ def train_segmenter(
         load_examples(workspace, frames[frames["split"] == split], masks, names, config.image_size)
         for split in ("train", "val")
     )
+    if not len(val):
+        warn(
+            "no frame of the val split has a mask of these structures, so the last step is kept "
+            "and nothing shows how good it is; raise val under [splits] in sono.toml"
+        )
     torch.manual_seed(config.seed)
     model = Segmenter(len(names))
     model.start_from_imagenet()
@@ -86,11 +91,17 @@ def train_segmenter(
     )
     best, best_step, dice = -1.0, config.steps, np.full(len(names), np.nan)
     weights = model.state_dict()
-    for step in _fit(model, train, config):
-        found = mean_dice(model, val)
-        if len(val) and np.nanmean(found) > best:
-            best, best_step, dice = float(np.nanmean(found)), step, found
-            weights = {key: value.clone() for key, value in model.state_dict().items()}
+    try:
+        for step in _fit(model, train, config):
+            found = mean_dice(model, val)
+            if len(val) and np.nanmean(found) > best:
+                best, best_step, dice = float(np.nanmean(found)), step, found
+                weights = {key: value.clone() for key, value in model.state_dict().items()}
+    except KeyboardInterrupt as end:
+        raise StoppedError(
+            f"interrupted: a segmenter is written at its last step, so nothing of runs/{name} was "
+            "kept; run the same command again to begin at step 0 (--steps makes it shorter)"
+        ) from end
     save_segmenter(target, weights, info)
     check_privacy(workspace)
     means = dict(zip(names, dice.round(4).tolist(), strict=True))
@@ -138,6 +149,11 @@ def _fit(model: Segmenter, train: Examples, config: SegmenterConfig) -> Iterator
                 group["lr"] = rate * _schedule(step, config.steps)
             model.train()
             loss = segmentation_loss(model, train, next(batches), draw)
+            if not torch.isfinite(loss):
+                raise SonoError(
+                    f"the loss at step {step + 1} is not finite; set a lower `rate` than "
+                    f"{config.rate} under [segmenter] in sono.toml"
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

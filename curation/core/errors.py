@@ -33,7 +33,7 @@ class PrivacyError(SonoError):
 
 
 class StoppedError(SonoError):
-    """Work that was interrupted has saved its results; the message says how to continue."""
+    """Work was interrupted; the message says what was kept and how to continue."""
 
     exit_code = 130
 

@@ -153,24 +153,11 @@ IMAGES = TableSpec(
     ranges=IMAGE_RANGES,
     patterns=IMAGE_PATTERNS,
     file_ids={"file": "image_id"},
-    later=frozenset(
-        [
-            "patient_group",
-            "frame_seconds",
-            "source_frames",
-            "repeats_frame",
-            "ga_source",
-            "exam_date",
-            "peak",
-            "speckle",
-            "shadow",
-            "blockiness",
-            "overlay",
-            "strokes",
-            "known_kind",
-        ]
-    ),
-)
+    later=frozenset([
+        "patient_group", "frame_seconds", "source_frames", "repeats_frame", "ga_source",
+        "exam_date", "peak", "speckle", "shadow", "blockiness", "overlay", "strokes", "known_kind",
+    ]),
+)  # fmt: skip
 
 
 class MaskRow(TypedDict, total=False):
@@ -192,6 +179,7 @@ class MaskRow(TypedDict, total=False):
     prompt: str | None  # JSON
     score: float | None
     stability: float | None
+    doubt: float | None  # 0 to 1, of a proposal; the review begins with the highest
     state: str
     reviewer: str | None
     reviewed_at: str | None
@@ -208,6 +196,7 @@ MASKS = TableSpec(
         "area": COUNT_RANGE,
     },
     patterns={"mask_id": LINE_PATTERN, "image_id": ID_PATTERN, "structure": LINE_PATTERN},
+    later=frozenset(["doubt"]),
 )
 
 
@@ -231,9 +220,7 @@ class DuplicateRow(TypedDict, total=False):
     other_center: str | None
     split: str | None
     other_split: str | None
-    crosses: (
-        list[str] | None
-    )  # patient_id, plane, center, split: which of them are known and differ
+    crosses: list[str] | None  # of patient_id, plane, center, split: those known to differ
 
 
 DUPLICATES = TableSpec(
@@ -283,6 +270,8 @@ class BiometryRow(TypedDict, total=False):
     structure: str
     measure: str
     value_mm: float
+    z_score: float | None  # INTERGROWTH-21st; null without a standard or an age of 14 to 40 weeks
+    centile: float | None  # of the z-score
     convention: str  # between which edges
     source: str  # of the mask
     state: str  # of the mask: a proposed one was not reviewed by anybody
@@ -293,8 +282,9 @@ BIOMETRY = TableSpec(
     schema_of(BiometryRow),
     key=("image_id", "mask_id", "measure"),
     choices={"measure": MEASURES, "source": MASK_SOURCES, "state": MASK_STATES},
-    ranges={"value_mm": (0, 1000)},
+    ranges={"value_mm": (0, 1000), "centile": (0, 100)},
     patterns={"mask_id": LINE_PATTERN, "image_id": ID_PATTERN},
+    later=frozenset(["z_score", "centile"]),
 )
 
 

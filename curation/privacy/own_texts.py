@@ -52,8 +52,11 @@ FORMAT_WORDS = words_of(
     """
 )
 
-# A stored frame: digests alone, in which the digits of an id may occur by chance.
-_FRAME = re.compile(r"frames/([0-9a-f]{2})/\1[0-9a-f]{14}-[0-9a-f]{8}\.png")
+# A stored frame or its embedding: digests alone, in which the digits of an id may occur by chance.
+_FRAME = re.compile(
+    r"frames/([0-9a-f]{2})/\1[0-9a-f]{14}-[0-9a-f]{8}\.png"
+    r"|packed/embeddings/[0-9a-f]{16}/[0-9a-f]{32}\.safetensors"
+)
 _KEY = re.compile(r'(?<!\\)"([^"\\\n]{1,80})"\s*:')
 _PANDAS = re.compile(r'"(?:library|pandas_type|numpy_type)": "[\w.\[\]-]*"')
 _LITERAL = re.compile(r"(?<=[\s:\[,])(?:true|false|null)(?=[\s,\]}]|$)")

@@ -128,7 +128,7 @@ def study(folder: Path) -> Workspace:
     """Frames of 130 x 130 mm: known, without spacing, on another plane, without a plane."""
     size = {"height": 325, "width": 325, "row_spacing_mm": 0.4, "col_spacing_mm": 0.4}
     changes = [
-        {"plane": "transthalamic", "region": "head", "patient_id": "p"},
+        {"plane": "transthalamic", "region": "head", "patient_id": "p", "ga_days": 203},
         {"plane": "transthalamic", "region": "head", "col_spacing_mm": None},
         {"plane": "transcerebellar", "region": "head"},
         {"plane": None, "region": None},
@@ -163,6 +163,10 @@ def test_a_study_gets_a_table_and_the_reasons_for_what_is_not_in_it(tmp_path: Pa
     assert set(table["patient_id"]) == {"p"}
     bpd = table[table["measure"] == "bpd"]
     assert bpd["value_mm"].tolist() == pytest.approx([76, 76], abs=0.1)
+    # 76.3 mm at 29 weeks, standard deviation 3.0 mm
+    assert bpd["z_score"].tolist() == pytest.approx([-0.1, -0.1], abs=0.05)
+    assert bpd["centile"].tolist() == pytest.approx([46, 46], abs=2)
+    assert table.loc[table["measure"] == "ofd", "z_score"].isna().all()
     assert "outer to outer" in bpd["convention"].iloc[0]
     assert len(pd.read_csv(tmp_path / "out.csv")) == 6
 

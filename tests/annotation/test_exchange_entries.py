@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -140,6 +141,52 @@ def test_an_xml_that_is_not_safe_or_not_cvat_is_an_error(
     (tmp_path / "a.xml").write_bytes(content.replace(b'version="1.0"?>', b'version="1.0"?>'))
     with pytest.raises(SonoError, match=words):
         import_masks(study(tmp_path), tmp_path / "a.xml")
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_the_zip_of_cvat_is_read_without_its_pictures(tmp_path: Path) -> None:
+    workspace = study(tmp_path)
+    members = {"annotations.xml": cvat(f'<mask {MASK} rle="0, 132"/>'), "images/a.png": b"none"}
+    path = zipped(tmp_path / "task_3.ZIP", members)
+    assert import_masks(workspace, path).imported == 2
+    for mask in stored(workspace):
+        np.testing.assert_array_equal(mask, drawn())
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"images/a.png": b"none"}, "no annotations.xml in it"),
+        ({"annotations.xml": b"<annotations>"}, "not a complete XML"),
+        ({"annotations.xml": cvat(head=BOMB, name="&c;")}, "DOCTYPE"),
+        ({"annotations.xml": b" " * 3000}, "larger than"),
+    ],
+)
+def test_another_zip_is_an_error(
+    tmp_path: Path, members: dict[str, bytes], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sono.annotation.exchange.cvat.MAX_XML", 2000)
+    path = zipped(tmp_path / "a.zip", members)
+    with pytest.raises(SonoError, match=words) as caught:
+        import_masks(study(tmp_path), path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [0, 40, -30])
+def test_a_damaged_zip_is_an_error(tmp_path: Path, place: int) -> None:
+    path = zipped(tmp_path / "a.zip", {"annotations.xml": cvat()})
+    content = bytearray(path.read_bytes())
+    content[place : place + 12] = b"\xff" * 12
+    for damaged in (content, content[: len(content) // 2], b""):
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(SonoError, match=r"a\.zip"):
+            import_masks(study(tmp_path / str(len(damaged))), path)
 
 
 # Label Studio

@@ -114,10 +114,8 @@ def test_the_mask_of_a_prompt_is_stored_with_all_that_makes_it_again(
 def test_a_frame_is_encoded_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proposer = SamProposer.load(checkpoint)
     encoded = []
-    real = proposer._predictor.set_image
-    monkeypatch.setattr(
-        proposer._predictor, "set_image", lambda image: (encoded.append(1), real(image))
-    )
+    real = proposer.model.encode
+    monkeypatch.setattr(proposer.model, "encode", lambda gray: encoded.append(1) or real(gray))
     first, second = (np.full((HEIGHT, WIDTH), gray, np.uint8) for gray in (90, 120))
     for frame in (first, first, second, first):
         proposer.prompted(frame, Prompt("femur", point=(9, 9)))

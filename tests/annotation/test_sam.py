@@ -13,7 +13,8 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 
 from sono.annotation.proposers import Box
-from sono.annotation.sam import SamProposer, build_sam, stability_of, widen
+from sono.annotation.sam import SamProposer, stability_of, widen
+from sono.annotation.sam_models.torch_sam import build_sam
 from sono.curation.core.errors import SonoError
 
 

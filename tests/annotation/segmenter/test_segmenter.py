@@ -12,14 +12,15 @@ from safetensors.torch import save_file
 
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.propose import propose_masks
+from sono.annotation.segmenter import fit
 from sono.annotation.segmenter.config import SegmenterConfig
 from sono.annotation.segmenter.examples import load_examples, usable_masks
-from sono.annotation.segmenter.files import FILE, load_segmenter
+from sono.annotation.segmenter.files import FILE, load_segmenter, save_segmenter
 from sono.annotation.segmenter.fit import shaken, train_segmenter
 from sono.annotation.segmenter.model import Segmenter
 from sono.annotation.segmenter.proposer import in_frame, main_parts
 from sono.annotation.weights.image_weights import FILES
-from sono.curation.core.errors import SonoError
+from sono.curation.core.errors import SonoError, StoppedError
 from sono.curation.core.frame_files import encode_png, frame_file
 from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.rle import decode
@@ -130,6 +131,69 @@ def test_a_center_that_is_held_out_is_not_seen(tmp_path: Path) -> None:
     _, info, _ = load_segmenter(summary.file)
     assert summary.structures == ("fetal head",) and info.held_out == ["B"]
     assert set(info.image_ids_seen) <= set(images.loc[images["center"] == "A", "image_id"])
+
+
+@needs_weights
+def test_an_interrupted_training_says_that_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path, 16)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "mean_dice", interrupted)
+    short = QUICK.model_copy(update={"steps": 2})
+    with pytest.raises(StoppedError, match="nothing of runs/seg was kept") as caught:
+        train_segmenter(study, "seg", config=short)
+    assert caught.value.exit_code == 130
+    monkeypatch.undo()
+    assert train_segmenter(study, "seg", config=short).file.is_file()  # the name is free
+
+
+@needs_weights
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
+    study = make_study(tmp_path, 16)
+    wild = QUICK.model_copy(update={"rate": 1e30})
+    with pytest.raises(SonoError, match="not finite; set a lower `rate`"):
+        train_segmenter(study, "seg", config=wild)
+    assert not (study.runs / "seg").exists()
+
+
+@needs_weights
+def test_a_run_that_cannot_be_written_ends_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path, 16)
+    study.runs.write_text("a file")
+    monkeypatch.setattr(fit, "_fit", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(NotADirectoryError):
+        train_segmenter(study, "seg", config=QUICK)
+
+
+@needs_weights
+def test_without_validation_frames_the_quality_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(tmp_path, 16)
+    images = study.images()
+    study.write(IMAGES, images.assign(split=images["split"].replace("val", "train")))
+    summary = train_segmenter(study, "seg", config=QUICK.model_copy(update={"steps": 2}))
+    assert summary.val_frames == 0 and summary.mean_dice is None and summary.best_step == 2
+    assert "nothing shows how good it is" in " ".join(capsys.readouterr().err.split())
+
+
+@needs_weights
+def test_a_segmenter_that_finds_nothing_is_not_taken_for_missing_planes(tmp_path: Path) -> None:
+    study = make_study(tmp_path, 16)
+    trained = train_segmenter(study, "seg", config=QUICK.model_copy(update={"steps": 1})).file
+    model, info, _ = load_segmenter(trained)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    weights["head.bias"] -= 100
+    save_segmenter(study.runs / "none" / FILE, weights, info)
+    summary = propose_masks(study, segmenter=study.runs / "none")
+    with pytest.raises(SonoError, match=r"nothing was proposed for 16 frames.*train it longer"):
+        summary.refuse_nothing()
 
 
 def test_what_a_frame_says_of_a_structure(tmp_path: Path) -> None:

@@ -173,6 +173,9 @@ def test_a_note_is_no_page_of_numbers(tmp_path: Path) -> None:
         ("notes/21/21cf57576bf98c59-acb12400.png", False),
         ("frames/21/21cf57576bf98c59-acb12400-012400.png", False),
         ("frames/21/012400.png", False),
+        (f"packed/embeddings/{'a' * 10}012400/{'b' * 32}.safetensors", True),
+        (f"packed/embeddings/{'a' * 16}/{'b' * 26}012400.safetensors", True),
+        (f"packed/embeddings/{'a' * 16}/012400.safetensors", False),
     ],
 )
 def test_digits_of_an_id_in_the_digests_of_a_stored_frame_are_chance(
