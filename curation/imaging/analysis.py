@@ -191,7 +191,7 @@ def examine(frame: Frame, codes: Sequence[str], config: QualityConfig) -> Examin
     rgb = None if frame.rgb is None else frame.rgb[y0:y1, x0:x1]
     measures = quality.measure(crop, sector, rgb)
     known += quality.judge(measures, sector, config)
-    known += ["inset"] if sector.has_inset else []
+    known += ["inset"] if sector.insets else []
     known += detect_modes(frame, sector.inside, config.views)
     if "rendering" in known and "doppler" in known:  # its colors are no flow
         known.remove("doppler")

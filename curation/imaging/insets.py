@@ -6,12 +6,10 @@ from itertools import product
 import cv2
 import numpy as np
 
-from sono.curation.core.arrays import Gray
+from sono.curation.core.arrays import Box, Gray
 from sono.curation.core.geometry import shrink
 from sono.curation.imaging.components import connected_components
 from sono.curation.imaging.echo_layers import background_tone
-
-Box = tuple[int, int, int, int]  # x0, y0, x1, y1, half-open
 
 SIZES = (0.08, 0.45)  # shares of the width and the height of the frame
 PEN = 5  # pixels, wider than a drawn line

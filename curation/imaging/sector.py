@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.core.arrays import Mask
+from sono.curation.core.arrays import Box, Mask
 from sono.curation.core.geometry import bounding_box
 from sono.curation.imaging.border_text import background_lines
 from sono.curation.imaging.echo_layers import (
@@ -48,7 +48,7 @@ class Sector:
     angle_right: float | None = None
     radius_min: float | None = None
     radius_max: float | None = None
-    has_inset: bool = False  # a picture in the picture, which is not inside
+    insets: tuple[Box, ...] = ()  # pictures in the picture, which are not inside
 
     @property
     def fraction(self) -> float:
@@ -88,7 +88,7 @@ def find_sector(gray: NDArray[np.uint8]) -> Sector:
         inset[y0:y1, x0:x1] = True
     rest[inset] = background_tone(gray[::4, ::4])
     found = _only_sector(rest)
-    return replace(found, inside=found.inside & ~inset, has_inset=True)
+    return replace(found, inside=found.inside & ~inset, insets=tuple(insets))
 
 
 def _is_fan(sector: Sector) -> bool:

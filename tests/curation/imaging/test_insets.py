@@ -97,7 +97,7 @@ def test_an_inset_that_the_edges_of_the_picture_close_is_painted_over(
         changed = (shown != frame)[mirror]
         if bright:
             changed &= picture != 160
-        assert found.has_inset and not (found.inside & changed).any()
+        assert found.insets and not (found.inside & changed).any()
 
 
 def test_a_blank_corner_of_the_picture_is_no_inset() -> None:
@@ -105,7 +105,7 @@ def test_a_blank_corner_of_the_picture_is_no_inset() -> None:
     noise = np.random.default_rng(0).normal(90, 15, (540, 800)).astype(np.uint8)
     frame = cv2.GaussianBlur(noise, (0, 0), 1)
     frame[:110, -110:] = 0
-    assert not find_sector(frame).has_inset
+    assert not find_sector(frame).insets
 
 
 def test_a_frame_with_an_inset_has_a_remark() -> None:

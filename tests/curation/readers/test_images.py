@@ -198,7 +198,7 @@ def test_a_wrong_checksum_names_its_chunk() -> None:
 
 
 def test_a_text_bomb_in_a_good_picture_is_not_unpacked() -> None:
-    body = b"zTXtkey\0\0" + zlib.compress(b"A" * (64 << 20))
+    body = b"zTXtComment\0\0" + zlib.compress(b"A" * (64 << 20))
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     content = encoded(of(RAMP), "PNG")
     source = read_image(content[:33] + chunk + content[33:])
