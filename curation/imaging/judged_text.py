@@ -30,7 +30,9 @@ LIKELY = 0.5  # least likeness of text that is read
 # least sum of `likeness` and `again`, also of text in a script that the reader does not know
 PRINT = 1.55
 LONG = 1.7  # length over height of such text; a single letter or a side mark is shorter
-TALL, TALL_LONG = 60, 2.3  # pixels across a line above which an echo may be as short as a letter
+TALL, TALL_LONG = 80, 2.3  # pixels across a line above which an echo may be as short as a letter
+# pixels across a line above which it needs this sum; tissue at the edge of a fan reached 1.56
+HIGH, HIGH_PRINT = 60, 1.65
 READ = 0.8  # confidence in letters that make a short or faint mark text
 
 FILLED = 0.5  # letters for each square of a line; with fewer a part was not read
@@ -121,7 +123,7 @@ def is_text(text: Text) -> bool:
     """
     shape = text.length / text.height
     letters = sum(map(str.isalnum, text.words))
-    alike = text.likeness + text.again >= PRINT
+    alike = text.likeness + text.again >= (PRINT if text.height <= HIGH else HIGH_PRINT)
     printed = alike and shape >= (LONG if text.height <= TALL else TALL_LONG)
     return printed or (letters >= 2 and text.confidence >= READ)
 

@@ -21,6 +21,7 @@ from sono.curation.readers.jpeg_2000 import walk_jpeg_2000
 from sono.curation.readers.pillow_pixels import decoding, gif_texts, on_black, values_of
 from sono.curation.readers.png_jpeg import (
     Container,
+    Texts,
     exif_orientation,
     png_chunks,
     png_texts,
@@ -111,9 +112,11 @@ def _texts_before_the_break(content: bytes) -> list[str]:
     texts: list[str] = []
     kind = image_kind(content)
     if kind == "png":
+        found = Texts()
         with suppress(UnreadableError):
             for chunk, start, end in png_chunks(content):
-                texts += png_texts(chunk, content[start + 8 : end - 4])
+                found.add(png_texts(chunk, content[start + 8 : end - 4]))
+        texts = found.lines
     elif kind == "heif":
         texts = heif_texts(content)
     elif kind == "jpeg":

@@ -4,7 +4,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isal import isal_zlib
 from PIL import Image
@@ -19,6 +19,7 @@ from sono.curation.readers.source import (
     text_runs,
 )
 
+MAX_TEXTS_BYTES = 64 * MAX_TEXT_BYTES  # of all texts of a PNG file together
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _PNG_KEYED = (b"tEXt", b"zTXt", b"iTXt")
@@ -60,9 +61,25 @@ class Container:
     orientation: int = 1  # of EXIF, where the payload does not hold it any more
 
 
+@dataclass
+class Texts:
+    """The texts of a file so far; many packed ones could fill the memory."""
+
+    lines: list[str] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, more: list[str]) -> None:
+        """Add texts; raises UnreadableError beyond MAX_TEXTS_BYTES."""
+        self.lines += more
+        self.size += sum(map(len, more))
+        if self.size > MAX_TEXTS_BYTES:
+            raise UnreadableError("inflate_limit", "the texts of this picture exceed the limit")
+
+
 def walk_png(content: bytes, limits: Limits) -> Container:
     """Check every chunk; the payload keeps only the chunks that the still picture needs."""
-    kept, texts, codes = [content[:8]], [], []
+    kept, codes = [content[:8]], []
+    texts = Texts()
     seen: set[bytes] = set()
     deep_color, orientation = False, 1
     for kind, start, end in png_chunks(content):
@@ -73,7 +90,7 @@ def walk_png(content: bytes, limits: Limits) -> Container:
             deep_color = bits == 16 and colors != 0
         if kind in _PNG_NEEDED:
             kept.append(content[start:end])
-        texts += png_texts(kind, body)
+        texts.add(png_texts(kind, body))
         if kind == b"acTL":
             codes.append("first_frame_only")
         if kind == b"eXIf":
@@ -83,7 +100,12 @@ def walk_png(content: bytes, limits: Limits) -> Container:
         raise UnreadableError("corrupt", "a PNG file without header or without pixels")
     trailing = content[end:] if content[end:].strip(b"\0") else b""
     return Container(
-        b"".join(kept), tuple(texts), tuple(codes), trailing, deep_color, orientation=orientation
+        b"".join(kept),
+        tuple(texts.lines),
+        tuple(codes),
+        trailing,
+        deep_color,
+        orientation=orientation,
     )
 
 
