@@ -206,10 +206,22 @@ SCANNER_WORDS = frozenset(
     ]
 )
 
+# The same in Spanish, Portuguese, French and German. None is among the 5,000 most frequent
+# forenames or surnames of any country (names-dataset 3.3), nor so similar to one of them that the
+# name is taken for a misread word: hence no corazon, links or izquierda (Izquierdo).
+FOREIGN_WORDS = words_of(
+    """
+    cerebral cervelet dcha droite embryon esq estomac femoral feto foetus gehirn harnblase izq
+    kleinhirn langsschnitt nabelschnur nackentransparenz nieren nucal nucale oberarm oberschenkel
+    querschnitt rechts rinon translucencia transversal umero utero vejiga wirbelsaule zervix
+    """
+)
+
 # What a reader may find on a frame that names nobody: also planes, structures, makers, biometry.
 PRINTED_WORDS = (
     OWN_WORDS
     | SCANNER_WORDS
+    | FOREIGN_WORDS
     | MAKERS
     | words_of(
         """

@@ -135,6 +135,7 @@ REASONS = {
         "words on the tissue match a name, id or date of its file or record; reject the frame, or "
         "release it if the word is not private",
     ),
+    "inset": Reason("accepted", "a small second picture in a corner, which is painted over"),
     "text_unsearched": Reason(
         "accepted", 'text on the tissue was not searched for (`[qc] text = "off"`)'
     ),

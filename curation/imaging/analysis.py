@@ -32,7 +32,7 @@ from sono.curation.readers.files import Frame, Limits, ReadResult, read_source, 
 
 # Raise when a change of the code changes what a file gives, so that older results are measured
 # again.
-ANALYSIS_VERSION = 13
+ANALYSIS_VERSION = 14
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,7 @@ def examine(frame: Frame, codes: Sequence[str], config: QualityConfig) -> Examin
     rgb = None if frame.rgb is None else frame.rgb[y0:y1, x0:x1]
     measures = quality.measure(crop, sector, rgb)
     known += quality.judge(measures, sector, config)
+    known += ["inset"] if sector.insets else []
     known += detect_modes(frame, sector.inside, config.views)
     if "rendering" in known and "doppler" in known:  # its colors are no flow
         known.remove("doppler")

@@ -31,6 +31,8 @@ LIKELY = 0.5  # least likeness of text that is read
 PRINT = 1.55
 LONG = 1.7  # length over height of such text; a single letter or a side mark is shorter
 TALL, TALL_LONG = 80, 2.3  # pixels across a line above which an echo may be as short as a letter
+# pixels across a line above which it needs this sum; tissue at the edge of a fan reached 1.56
+HIGH, HIGH_PRINT = 60, 1.65
 READ = 0.8  # confidence in letters that make a short or faint mark text
 
 FILLED = 0.5  # letters for each square of a line; with fewer a part was not read
@@ -38,6 +40,7 @@ MAX_DIGITS = 4  # of a line without its frame counter; an id that is read in pie
 SIMILAR = 0.85  # of a word of six letters or more to the word it is a misreading of
 _COUNTER = re.compile(r"\b\d{1,3}/\d{1,3}\b")
 _GLUED = re.compile(r"(?<=[a-z]{4})(?=\d)")  # HEAD124/129
+_FETUS = re.compile(r"\b(fetus|foetus|feto|twin|baby) ?[a-d]\b")  # of several
 # What a scanner prints besides words: C7, FF2, 12, 25Hz, 21w3d, Gn -3.
 _SETTING = re.compile(
     r"[a-z]{1,3}(?:0|[1-9]\d{0,2})|\d{1,3}(?:hz|mhz|khz|cm|mm|db|sec|fps|w|d)?|\d{1,2}w\dd?"
@@ -80,7 +83,7 @@ def judge_text(
     x0, y0, x1, y1 = sector.box
     kept = np.ascontiguousarray(sector.inside[y0:y1, x0:x1])
     # with its surroundings, so that a line is whole of which a part is painted over already
-    part = np.ascontiguousarray(ink[y0:y1, x0:x1])
+    part = np.ascontiguousarray(_without_insets(ink, sector)[y0:y1, x0:x1])
     edge: list[Text] = []
     inner: list[Text] = []
     for found in find_text(part, kept, LIKELY):
@@ -95,6 +98,14 @@ def judge_text(
         codes = _held_or_remark(codes, config)
     codes += ["overlay"] if inner and not codes else []
     return _painted(sector, edge), codes, [text.words for text in inner if text.words]
+
+
+def _without_insets(ink: Gray, sector: Sector) -> Gray:
+    """A copy of the frame [H, W] that is black in its insets, whose text is painted over."""
+    rest = ink.copy()
+    for x0, y0, x1, y1 in sector.insets:
+        rest[y0:y1, x0:x1] = 0
+    return rest
 
 
 def _judge_by_rules(ink: Gray, sector: Sector) -> tuple[Sector, list[str]]:
@@ -112,7 +123,7 @@ def is_text(text: Text) -> bool:
     """
     shape = text.length / text.height
     letters = sum(map(str.isalnum, text.words))
-    alike = text.likeness + text.again >= PRINT
+    alike = text.likeness + text.again >= (PRINT if text.height <= HIGH else HIGH_PRINT)
     printed = alike and shape >= (LONG if text.height <= TALL else TALL_LONG)
     return printed or (letters >= 2 and text.confidence >= READ)
 
@@ -120,7 +131,7 @@ def is_text(text: Text) -> bool:
 def is_harmless(text: Text) -> bool:
     """Whether a line was read surely, and consists only of what scanners and their users write."""
     simple = normalize(text.words)
-    apart = _GLUED.sub(" ", simple)
+    apart = _FETUS.sub(r"\1", _GLUED.sub(" ", simple))
     atoms = tokens_of(apart)
     digits = sum(map(str.isdigit, _COUNTER.sub(" ", apart)))
     enough = len("".join(atoms)) >= FILLED * text.length / text.height

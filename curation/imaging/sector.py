@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.curation.core.arrays import Mask
+from sono.curation.core.arrays import Box, Mask
 from sono.curation.core.geometry import bounding_box
 from sono.curation.imaging.border_text import background_lines
 from sono.curation.imaging.echo_layers import (
@@ -21,7 +21,7 @@ from sono.curation.imaging.echo_layers import (
     header_height,
     text_on_background,
 )
-from sono.curation.imaging.insets import framed_insets, lone_insets
+from sono.curation.imaging.insets import edge_insets, framed_insets, lone_insets
 from sono.curation.imaging.sector_sides import Side, Sides, find_sides, left_of, without_upright
 
 WORK_SIDE = 256  # longer side of the small picture all searching is done on
@@ -48,6 +48,7 @@ class Sector:
     angle_right: float | None = None
     radius_min: float | None = None
     radius_max: float | None = None
+    insets: tuple[Box, ...] = ()  # pictures in the picture, which are not inside
 
     @property
     def fraction(self) -> float:
@@ -78,7 +79,7 @@ def find_sector(gray: NDArray[np.uint8]) -> Sector:
 
     Only insets and what is certainly background are excluded.
     """
-    insets = framed_insets(gray)
+    insets = [*framed_insets(gray), *edge_insets(gray)]
     insets += [box for box, own in lone_insets(gray) if _is_fan(_only_sector(own))]
     if not insets:
         return _only_sector(gray)
@@ -87,7 +88,7 @@ def find_sector(gray: NDArray[np.uint8]) -> Sector:
         inset[y0:y1, x0:x1] = True
     rest[inset] = background_tone(gray[::4, ::4])
     found = _only_sector(rest)
-    return replace(found, inside=found.inside & ~inset)
+    return replace(found, inside=found.inside & ~inset, insets=tuple(insets))
 
 
 def _is_fan(sector: Sector) -> bool:

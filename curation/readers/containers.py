@@ -26,6 +26,7 @@ class Format(NamedTuple):
 UNPACK = "unpack it and run `sono qc` on the folder"
 UNPACK_OR_NAME = "unpack it, or give it a name in .zip, .tar, .tar.gz or .tgz on a local disk"
 INSTALL_VIDEO = "pip install 'sono[video]', then run `sono qc` again"
+INSTALL_HEIF = "pip install 'sono[heif]', then run `sono qc` again"
 EXPORT_SLICES = "export its slices as DICOM or PNG files"
 CONVERT = "convert it to PNG"
 EXTRACT = "export its pictures as PNG files; give a table of records by --records"
@@ -87,11 +88,11 @@ _FORMATS = {
             ("export its planes as DICOM or PNG files on the machine or in 4D View"),
             ("Kretz volume",),
         ),
+        ("needs_extra", INSTALL_HEIF, ("HEIC picture",)),
         (
             "unsupported",
             CONVERT,
             (
-                "HEIC picture",
                 "AVIF picture",
                 "WebP picture",
                 "JPEG XL picture",

@@ -367,7 +367,7 @@ def _with_extension(source: ReadResult, name: str, kind: str | None) -> ReadResu
     """Add the remark that the name implies another format than the content has."""
     extension = Path(name).suffix.lower()
     promised = [known for known, endings in EXTENSIONS.items() if extension in endings]
-    if kind not in EXTENSIONS or not source.frames or promised in ([], [kind]):
+    if kind is None or not source.frames or promised in ([], [kind]):
         return source
     fact = f"{REASONS['wrong_extension'].meaning} ({kind})"
     message = "; ".join(filter(None, (source.message, fact)))

@@ -1,4 +1,4 @@
-"""PNG, JPEG, JPEG 2000, TIFF, BMP and GIF bytes as gray frames.
+"""PNG, JPEG, JPEG 2000, HEIF, TIFF, BMP and GIF bytes as gray frames.
 
 PNG, JPEG and JPEG 2000 files are checked before they are decoded.
 """
@@ -14,11 +14,14 @@ from PIL import Image
 
 from sono.curation.core.geometry import turned
 from sono.curation.readers.containers import format_of
+from sono.curation.readers.heif import heif_texts
+from sono.curation.readers.heif import read_pixels as read_heif
 from sono.curation.readers.jpeg_2000 import STARTS as JPEG_2000_STARTS
 from sono.curation.readers.jpeg_2000 import walk_jpeg_2000
 from sono.curation.readers.pillow_pixels import decoding, gif_texts, on_black, values_of
 from sono.curation.readers.png_jpeg import (
     Container,
+    Texts,
     exif_orientation,
     png_chunks,
     png_texts,
@@ -51,6 +54,7 @@ EXTENSIONS = {
     "bmp": (".bmp", ".dib"),
     "gif": (".gif",),
     "jpeg2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "heif": (".heic", ".heif", ".hif"),
     "dicom": (".dcm", ".dicom"),
 }
 
@@ -63,8 +67,8 @@ _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 def image_kind(content: bytes) -> str | None:
     """The format of a picture, or None for anything else.
 
-    One of `png`, `jpeg`, `jpeg2000`, `tiff`, `bmp`, `gif` and `other` (a picture format that is not
-    read).
+    One of `png`, `jpeg`, `jpeg2000`, `heif`, `tiff`, `bmp`, `gif` and `other` (a picture format
+    that is not read).
     """
     starts = {
         "png": (b"\x89PNG\r\n\x1a\n",),
@@ -84,6 +88,8 @@ def image_kind(content: bytes) -> str | None:
     ):
         return "bmp"
     found = format_of(content)
+    if found is not None and found.name == "HEIC picture":
+        return "heif"
     return "other" if found is not None and found.code == "unsupported" else None
 
 
@@ -102,13 +108,17 @@ def read_image(content: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadResult:
 
 
 def _texts_before_the_break(content: bytes) -> list[str]:
-    """The texts that a broken PNG or JPEG has before its pixels."""
+    """The texts that a broken picture has before its pixels."""
     texts: list[str] = []
     kind = image_kind(content)
     if kind == "png":
+        found = Texts()
         with suppress(UnreadableError):
             for chunk, start, end in png_chunks(content):
-                texts += png_texts(chunk, content[start + 8 : end - 4])
+                found.add(png_texts(chunk, content[start + 8 : end - 4]))
+        texts = found.lines
+    elif kind == "heif":
+        texts = heif_texts(content)
     elif kind == "jpeg":
         texts = text_runs(content.partition(b"\xff\xdb")[0])  # up to the tables
     return texts
@@ -197,6 +207,9 @@ def _decode(
     kind: str, container: Container, limits: Limits
 ) -> tuple[NDArray[np.uint8], int, list[str], list[str]]:
     """The stored picture [H, W] or [H, W, 3], its orientation, remarks and texts."""
+    if kind == "heif":
+        values, codes, texts = read_heif(container.payload, limits)
+        return _as_bytes(values, 1, codes, texts)
     with decoding(), Image.open(io.BytesIO(container.payload), formats=[kind.upper()]) as image:
         check_size(image.height, image.width, limits)
         exif = image.info.get("exif", b"") if kind == "jpeg" else b""
@@ -204,9 +217,15 @@ def _decode(
         codes = _remarks(kind, image) + ["rotated_by_exif"] * (tagged > 1)
         texts = gif_texts(container.payload) if kind == "gif" else []
         values = _deep_color(container.payload) if container.deep_color else values_of(image)
+    return _as_bytes(values, tagged, codes, texts)
+
+
+def _as_bytes(
+    values: Values, orientation: int, codes: list[str], texts: list[str]
+) -> tuple[NDArray[np.uint8], int, list[str], list[str]]:
     if values.dtype == np.uint8:
-        return np.asarray(values, np.uint8), tagged, codes, texts
-    return to_8_bit(values), tagged, [*codes, "bit_depth"], texts
+        return np.asarray(values, np.uint8), orientation, codes, texts
+    return to_8_bit(values), orientation, [*codes, "bit_depth"], texts
 
 
 def _remarks(kind: str, image: Image.Image) -> list[str]:

@@ -4,7 +4,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isal import isal_zlib
 from PIL import Image
@@ -15,17 +15,26 @@ from sono.curation.readers.source import (
     Limits,
     UnreadableError,
     check_size,
+    readable,
     text_runs,
 )
 
+MAX_TEXTS_BYTES = 64 * MAX_TEXT_BYTES  # of all texts of a PNG file together
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME")
+_PNG_KEYED = (b"tEXt", b"zTXt", b"iTXt")
 # Chunks that hold no text. Any other, also of a program of its own, is searched.
 _PNG_PLAIN = (
     *_PNG_NEEDED, b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"hIST", b"pHYs", b"oFFs", b"cICP",
     b"mDCV", b"cLLI", b"acTL", b"fcTL", b"fdAT", b"vpAg", b"caNv", b"orNT",
 )  # fmt: skip
+# Keywords of the standard (PNG 3, 11.3.3.1) and of ImageMagick. Any other may name a person.
+_PNG_KEYWORD = re.compile(
+    rb"title|author|description|copyright|creation time|software|disclaimer|warning|source|comment"
+    rb"|collection|xml:com\.adobe\.xmp|raw profile type (?:exif|iptc|xmp|icc|icm|8bim|app1)"
+    rb"|date:(?:create|modify|timestamp)",
+    re.IGNORECASE,
+)
 _PROFILE_TEXTS = (b"desc", b"cprt", b"dmnd", b"dmdd", b"vued", b"targ")
 _MOST_PROFILE_TAGS = 100
 _JPEG_SIZES = (0xC0, 0xC1, 0xC2)  # start of frame: baseline, extended, progressive
@@ -52,9 +61,25 @@ class Container:
     orientation: int = 1  # of EXIF, where the payload does not hold it any more
 
 
+@dataclass
+class Texts:
+    """The texts of a file so far; many packed ones could fill the memory."""
+
+    lines: list[str] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, more: list[str]) -> None:
+        """Add texts; raises UnreadableError beyond MAX_TEXTS_BYTES."""
+        self.lines += more
+        self.size += sum(map(len, more))
+        if self.size > MAX_TEXTS_BYTES:
+            raise UnreadableError("inflate_limit", "the texts of this picture exceed the limit")
+
+
 def walk_png(content: bytes, limits: Limits) -> Container:
     """Check every chunk; the payload keeps only the chunks that the still picture needs."""
-    kept, texts, codes = [content[:8]], [], []
+    kept, codes = [content[:8]], []
+    texts = Texts()
     seen: set[bytes] = set()
     deep_color, orientation = False, 1
     for kind, start, end in png_chunks(content):
@@ -65,7 +90,7 @@ def walk_png(content: bytes, limits: Limits) -> Container:
             deep_color = bits == 16 and colors != 0
         if kind in _PNG_NEEDED:
             kept.append(content[start:end])
-        texts += png_texts(kind, body)
+        texts.add(png_texts(kind, body))
         if kind == b"acTL":
             codes.append("first_frame_only")
         if kind == b"eXIf":
@@ -75,7 +100,12 @@ def walk_png(content: bytes, limits: Limits) -> Container:
         raise UnreadableError("corrupt", "a PNG file without header or without pixels")
     trailing = content[end:] if content[end:].strip(b"\0") else b""
     return Container(
-        b"".join(kept), tuple(texts), tuple(codes), trailing, deep_color, orientation=orientation
+        b"".join(kept),
+        tuple(texts.lines),
+        tuple(codes),
+        trailing,
+        deep_color,
+        orientation=orientation,
     )
 
 
@@ -104,7 +134,7 @@ def _printable_name(kind: bytes) -> str:
 
 
 def png_texts(kind: bytes, body: bytes) -> list[str]:
-    """Texts of a chunk without its keyword.
+    """Texts of a chunk, with its keyword unless that is a well-known one.
 
     Compressed texts are inflated up to a limit.
     """
@@ -113,19 +143,25 @@ def png_texts(kind: bytes, body: bytes) -> list[str]:
     if kind == b"iCCP":
         name, _, rest = body.partition(b"\0")
         return [*text_runs(name), *profile_texts(_inflated(rest[1:]))]
-    if kind not in PNG_TEXTS:
-        return text_runs(body)
     if kind == b"tIME" and len(body) == 7:
         return ["{:04d}-{:02d}-{:02d}".format(*struct.unpack_from(">HBB", body))]
-    rest = body.partition(b"\0")[2] if kind != b"eXIf" else body
-    packed = (
-        rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[-1] if rest[:1] == b"\1" else b""
-    )
-    if kind in (b"zTXt", b"iTXt") and packed:
-        rest = _inflated(packed)
+    if kind not in _PNG_KEYED:
+        return text_runs(body)
+    keyword, _, rest = body.partition(b"\0")
+    known = _PNG_KEYWORD.fullmatch(keyword)
+    return [*([] if known else [readable(keyword[:MAX_TEXT_BYTES])]), *_values(kind, rest)]
+
+
+def _values(kind: bytes, rest: bytes) -> list[str]:
+    """Texts of a chunk after its keyword; in iTXt also the keyword in another language."""
     if kind == b"tEXt":
         return [rest[:MAX_TEXT_BYTES].decode("latin-1")]
-    return text_runs(rest)
+    if kind == b"zTXt":
+        return text_runs(_inflated(rest[1:]))
+    if rest[:1] != b"\1":
+        return text_runs(rest)
+    *names, packed = rest[2:].split(b"\0", 2)
+    return [*text_runs(b"\n".join(names)), *text_runs(_inflated(packed))]
 
 
 def _inflated(packed: bytes) -> bytes:

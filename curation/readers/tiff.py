@@ -1,6 +1,7 @@
 """The pages of a TIFF file as frames, each decoded when it is accessed."""
 
 import io
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +31,7 @@ from sono.curation.readers.source import (
 
 _SUBFILE, _THUMBNAIL_OR_MASK = 254, 0b101
 _MAX_PAGES = 10_000
+_FEW_PAGES = 100  # whose links cost less than a copy of the file
 
 
 class Pages:
@@ -39,11 +41,17 @@ class Pages:
     """
 
     def __init__(self, content: bytes) -> None:
-        self.image = Image.open(io.BytesIO(content), formats=["TIFF"])
+        file = io.BytesIO(content)
+        self.image = Image.open(file, formats=["TIFF"])
         self.numbers: list[int] = []
         self.texts: list[str] = []
         self.is_cut = False
         self.orientation = valid_orientation(tiff_tags(self.image).get(ORIENTATION, 1))
+        self._list_pages()
+        if len(self.numbers) > _FEW_PAGES:
+            _cut_links(file, content)
+
+    def _list_pages(self) -> None:
         for number in range(_MAX_PAGES):
             alive()
             try:
@@ -68,6 +76,20 @@ class Pages:
             check_size(self.image.height, self.image.width, limits)
             values = values_of(self.image)  # Pillow turns a page and drops its tag
             return turned(values, valid_orientation(tiff_tags(self.image).get(ORIENTATION, 1)))
+
+
+def _cut_links(file: io.BytesIO, content: bytes) -> None:
+    """Remove the link from the first page to the second in `file`, which holds `content`.
+
+    libtiff follows the links of all pages whenever it decodes one; Pillow knows their places.
+    """
+    order = "<" if content.startswith(b"II") else ">"
+    is_big = b"+" in content[2:4]  # BigTIFF
+    start, first, count, entry = (8, "Q", "Q", 20) if is_big else (4, "I", "H", 12)
+    (page,) = struct.unpack_from(order + first, content, start)
+    (entries,) = struct.unpack_from(order + count, content, page)
+    file.seek(page + struct.calcsize(count) + entry * entries)
+    file.write(bytes(struct.calcsize(first)))
 
 
 def read_tiff(content: bytes, limits: Limits) -> ReadResult:

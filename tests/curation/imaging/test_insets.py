@@ -4,9 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
+from sono.curation.imaging.analysis import examine
+from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, crop_to_sector, find_sector
 from sono.curation.phantom.frames import expose
 from sono.curation.phantom.patients import make_patient
+from sono.curation.readers.source import Frame
 
 PATIENT = make_patient(2, "A", 0)
 
@@ -62,6 +65,54 @@ def test_a_framed_inset_over_tissue_is_painted_over() -> None:
     found = find_sector(shown)
     assert not (found.inside & inset).any()
     assert found.inside.mean() > 0.85
+
+
+def with_corner_inset(frame: np.ndarray, cut: tuple[int, int], bright: bool) -> np.ndarray:
+    """The frame with an inset whose drawn lines run to the edges, which cut off some pixels.
+
+    Two sides are drawn; in front of them is the frame.
+    """
+    shown, _ = with_inset(np.zeros((500, 700), np.uint8), "br", 0.25, framed=False)
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    y, x = int(rows[0]) - 12, int(columns[0]) - 30
+    inset = shown[y : 500 - cut[0], x : 700 - cut[1]]
+    tall, wide = inset.shape
+    whole = frame.copy()
+    whole[-tall:, -wide:] = inset
+    whole[-tall:, -wide - 1 : -wide + 1] = whole[-tall - 1 : -tall + 1, -wide:] = 110
+    if bright:
+        whole[-tall:, -wide - 20 : -wide - 1] = 160
+    return whole
+
+
+@pytest.mark.parametrize("bright", [True, False])
+@pytest.mark.parametrize("cut", [(0, 0), (8, 9), (20, 90)])
+def test_an_inset_that_the_edges_of_the_picture_close_is_painted_over(
+    cut: tuple[int, int], bright: bool
+) -> None:
+    frame = phantom_frame(1)
+    shown = with_corner_inset(frame, cut, bright)
+    for picture, mirror in ((shown, np.s_[:, :]), (shown[::-1, ::-1], np.s_[::-1, ::-1])):
+        found = find_sector(np.ascontiguousarray(picture))
+        changed = (shown != frame)[mirror]
+        if bright:
+            changed &= picture != 160
+        assert found.insets and not (found.inside & changed).any()
+
+
+def test_a_blank_corner_of_the_picture_is_no_inset() -> None:
+    """As where a header was cut out: tissue borders on it, no line."""
+    noise = np.random.default_rng(0).normal(90, 15, (540, 800)).astype(np.uint8)
+    frame = cv2.GaussianBlur(noise, (0, 0), 1)
+    frame[:110, -110:] = 0
+    assert not find_sector(frame).insets
+
+
+def test_a_frame_with_an_inset_has_a_remark() -> None:
+    shown = with_corner_inset(phantom_frame(1), (8, 9), bright=True)
+    for picture, remarked in ((shown, True), (phantom_frame(1), False)):
+        frame = Frame(0, picture, None, None, None, "not_dicom", is_screen=False)
+        assert ("inset" in examine(frame, (), QualityConfig(text="off")).codes) == remarked
 
 
 def test_lines_and_boxes_of_other_sizes_stay() -> None:

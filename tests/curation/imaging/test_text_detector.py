@@ -169,7 +169,9 @@ def test_a_damaged_model_ends_qc_with_one_line(
     text_detector._session.cache_clear()
 
 
-@pytest.mark.parametrize("words", ["HEAD", "124/129", "Voluson", "oluson", "BPD 8.4cm", "GA 21w3d"])
+@pytest.mark.parametrize(
+    "words", ["HEAD", "124/129", "Voluson", "oluson", "BPD 8.4cm", "GA 21w3d", "FETO B", "RECHTS"]
+)
 def test_what_scanners_write_is_harmless(words: str) -> None:
     assert is_harmless(text(words))
     assert not is_harmless(text(words, confidence=0.6))  # not read surely
@@ -189,6 +191,10 @@ def test_what_scanners_write_is_harmless(words: str) -> None:
         "",
         " .",
         "Brian",
+        "Feto Brian",
+        "Ana B",
+        "Izquierdo",
+        "Rebelo",
         "Mp030",  # a Cyrillic name, misread
     ],
 )
@@ -293,6 +299,7 @@ def test_the_detector_does_not_keep_an_interrupted_process_alive() -> None:
         (0.57, 0.97, 0.37, 23.0, 11.0),
         (0.88, 0.91, 0.76, 186.0, 98.0),
         (0.92, 0.61, 0.73, 83.0, 32.0),
+        (0.88, 0.68, 0.3, 113.0, 66.0),  # the edge of a fan with two marks next to it
     ],
 )
 def test_coarse_speckle_is_no_text(

@@ -629,17 +629,18 @@ def png_with_texts(frame: np.ndarray, **texts: str) -> bytes:
     return content
 
 
-def test_keys_of_png_texts_are_no_secrets_and_their_values_are(
+def test_well_known_keys_of_png_texts_are_no_secrets_and_others_and_all_values_are(
     frame: np.ndarray, tmp_path: Path
 ) -> None:
     (tmp_path / "raw").mkdir()
-    keys = {"patient id": "PX44718", "Version": "Quackenbush", "Zeppelinmodus": "on"}
+    keys = {"patient id": "PX44718", "Creation Time": "Quackenbush", "Ada Wolstenholme": "on"}
     (tmp_path / "raw" / "1.png").write_bytes(png_with_texts(frame, **keys))
     study = Workspace.create(tmp_path / "study")
     run_qc(study, QcOptions(tmp_path / "raw"), Engine(jobs=1))
     private = private_strings(study)
-    assert private.found_in("patient id Version Zeppelinmodus") == set()
+    assert private.found_in("patient id Creation Time") == set()
     assert private.found_in("PX44718") and private.found_in("quackenbush")
+    assert private.found_in("wolstenholme ada")
 
 
 def test_names_of_headers_and_records_are_persons(frame: np.ndarray, tmp_path: Path) -> None:

@@ -197,8 +197,16 @@ def test_a_wrong_checksum_names_its_chunk() -> None:
     assert source.codes == ("corrupt",) and "IDAT" in source.message
 
 
+def test_many_packed_texts_are_refused_before_they_fill_the_memory() -> None:
+    body = b"zTXtComment\0\0" + zlib.compress(b"A1 " * 350_000, 9)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    content = encoded(of(RAMP), "PNG")
+    source = read_image(content[:33] + 2000 * chunk + content[33:])
+    assert source.codes == ("inflate_limit",) and len(source.header.private) >= 1
+
+
 def test_a_text_bomb_in_a_good_picture_is_not_unpacked() -> None:
-    body = b"zTXtkey\0\0" + zlib.compress(b"A" * (64 << 20))
+    body = b"zTXtComment\0\0" + zlib.compress(b"A" * (64 << 20))
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     content = encoded(of(RAMP), "PNG")
     source = read_image(content[:33] + chunk + content[33:])

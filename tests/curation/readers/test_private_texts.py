@@ -130,6 +130,16 @@ def packed_as(name: str) -> bytes:
 COMMENT = struct.pack("<HHBI", 0x6375, 5 + len(RAW), 1, 0) + RAW
 PLACES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "PNG chunk of a program": ("a.png", lambda: in_png(b"paTi", RAW)),
+    "PNG keyword": ("a.png", lambda: in_png(b"tEXt", RAW + b"\0on")),
+    "PNG keyword without end": ("a.png", lambda: in_png(b"tEXt", RAW)),
+    "PNG keyword of a packed text": (
+        "a.png",
+        lambda: in_png(b"zTXt", RAW + b"\0\0" + zlib.compress(b"on")),
+    ),
+    "PNG keyword in another language": (
+        "a.png",
+        lambda: in_png(b"iTXt", b"Title\0\1\0de\0" + RAW + b"\0" + zlib.compress(b"on")),
+    ),
     "PNG name of a palette": ("a.png", lambda: in_png(b"sPLT", RAW + b"\0\x08")),
     "PNG name of a profile": ("a.png", lambda: in_png(b"iCCP", RAW + b"\0\0" + zlib.compress(b""))),
     "PNG profile": ("a.png", lambda: in_png(b"iCCP", b"ICC\0\0" + zlib.compress(profile()))),

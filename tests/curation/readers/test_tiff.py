@@ -3,6 +3,7 @@
 import io
 import struct
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sono.curation.imaging.analysis import AnalysisTask, analyze
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.readers.images import read_image
 from sono.curation.readers.source import Limits
+from sono.curation.readers.tiff import Pages
 
 SECONDS = 20  # for one small file, on a busy machine
 PAGES = moving(5)
@@ -124,6 +126,43 @@ def test_a_chain_of_pages_that_breaks_off_is_said() -> None:
     source = read_image(content[: last - 4000])
     assert "frames_mismatch" in source.codes or any(frame.codes for frame in source.frames)
     np.testing.assert_array_equal(source.frames[0].gray, PAGES[0])
+
+
+def chained(pages: list[NDArray[np.generic]], order: str, is_big: bool) -> bytes:
+    """A deflated TIFF or BigTIFF file in a byte order, each page after its directory."""
+    number, count, start = ("Q", "Q", 16) if is_big else ("I", "H", 8)
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "H", 43 if is_big else 42)
+    head += struct.pack(order + "HHQ", 8, 0, 16) if is_big else struct.pack(order + "I", 8)
+    for index, page in enumerate(pages):
+        body = zlib.compress(page.tobytes())
+        body += b"\0" * (len(body) % 2)
+        size = struct.calcsize(order + count) + 9 * (20 if is_big else 12)
+        place = start + size + struct.calcsize(number)
+        height, width = page.shape
+        values = {256: width, 257: height, 258: 8, 259: 8, 262: 1, 273: place, 277: 1}
+        values |= {278: height, 279: len(body)}
+        kind = 16 if is_big else 4
+        head += struct.pack(order + count, len(values))
+        head += b"".join(
+            struct.pack(order + "HH" + 2 * number, tag, kind, 1, value)
+            for tag, value in values.items()
+        )
+        start = place + len(body)
+        head += struct.pack(order + number, start if index < len(pages) - 1 else 0) + body
+    return head
+
+
+@pytest.mark.parametrize(("order", "is_big"), [("<", False), (">", False), ("<", True)])
+def test_the_links_of_many_pages_are_not_followed_for_each_page(order: str, is_big: bool) -> None:
+    pages = [np.full((80, 90), number, np.uint8) for number in range(120)]
+    content = chained(pages, order, is_big)
+    source = read_image(content)
+    assert source.codes == () and len(source.frames) == 120
+    assert [int(source.frames[index].gray[3, 4]) for index in (0, 119, 7)] == [0, 119, 7]
+    kept = Pages(content).image.fp
+    assert isinstance(kept, io.BytesIO)
+    with Image.open(io.BytesIO(kept.getvalue())) as seen:
+        assert seen.n_frames == 1
 
 
 def test_a_chain_of_pages_that_bites_its_tail_ends() -> None:
