@@ -22,10 +22,8 @@ from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.exams import orphan_sentence
 from sono.curation.privacy.gate import check_privacy
-from sono.evaluation.bootstrap import Draws, cluster_index
 from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
-from sono.evaluation.metrics import cosines
 from sono.evaluation.modes import (
     MODES,
     REGION_MODES,
@@ -43,14 +41,16 @@ from sono.evaluation.proposed_regions import (
     region_planes_results,
     validation_frames,
 )
-from sono.evaluation.region_control import plane_phrasings
-from sono.evaluation.region_results import region_control_results
-from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
+from sono.evaluation.region_control.measures import plane_phrasings
+from sono.evaluation.region_control.regions import Regions, RegionStudy, encode_regions, plane_texts
+from sono.evaluation.region_control.results import region_control_results
 from sono.evaluation.report import Gallery, write_report
 from sono.evaluation.result_tables import FOLDER as TABLES
 from sono.evaluation.result_tables import result_tables, write_tables
 from sono.evaluation.results import Evidence, collect_results
 from sono.evaluation.selection import Seen, Selection, Target, resolve_target, select_frames
+from sono.evaluation.statistics.bootstrap import Draws, cluster_index
+from sono.evaluation.statistics.metrics import cosines
 from sono.evaluation.summaries import Scored
 from sono.evaluation.view import EvaluationResult
 from sono.evaluation.zero_shot import Frames, best_device, class_features, mode_features

@@ -8,15 +8,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.curation.core.atomic import atomic_path
-from sono.evaluation.metrics import UNDECIDED
-from sono.evaluation.region_control import (
+from sono.evaluation.region_control.measures import (
     CONDITIONS,
     TRAINING,
     RegionFeatures,
     name_regions,
     region_ranks,
 )
-from sono.evaluation.regions import Regions
+from sono.evaluation.region_control.regions import Regions
+from sono.evaluation.statistics.metrics import UNDECIDED
 from sono.evaluation.summaries import Scored
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.evaluation.bootstrap import Draws, Interval
 from sono.evaluation.modes import ORACLE_MODES, MaskPlan
 from sono.evaluation.selection import Selection, Target
+from sono.evaluation.statistics.bootstrap import Draws, Interval
 from sono.evaluation.summaries import (
     Difference,
     Scored,

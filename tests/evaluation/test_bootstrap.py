@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sono.evaluation.bootstrap import (
+from sono.evaluation.statistics.bootstrap import (
     Draws,
     Interval,
     Sample,
@@ -82,7 +82,7 @@ def test_pairing_is_narrower_than_two_separate_intervals() -> None:
 def test_chunks_of_draws_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     sample = Sample(np.random.default_rng(4).random((90, 2)), np.arange(90) % 4, np.arange(90) // 3)
     whole = clustered_intervals(sample, {"a": macro(1)}, Draws(draws=500))
-    monkeypatch.setattr("sono.evaluation.bootstrap._CELLS_AT_ONCE", 1000)
+    monkeypatch.setattr("sono.evaluation.statistics.bootstrap._CELLS_AT_ONCE", 1000)
     chunked = clustered_intervals(sample, {"a": macro(1)}, Draws(draws=500))
     assert vars(chunked["a"]) == pytest.approx(vars(whole["a"]))
 

@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sono.evaluation.bootstrap import Draws, Interval
-from sono.evaluation.metrics import UNDECIDED
-from sono.evaluation.region_control import (
+from sono.evaluation.region_control.measures import (
     CONDITIONS,
     TRAINING,
     CueConflict,
@@ -34,8 +32,10 @@ from sono.evaluation.region_control import (
     region_ranks,
     unseen_interval,
 )
-from sono.evaluation.region_results import Steering, region_control_results, sentence
-from sono.evaluation.regions import RegionMask, Regions
+from sono.evaluation.region_control.regions import RegionMask, Regions
+from sono.evaluation.region_control.results import Steering, region_control_results, sentence
+from sono.evaluation.statistics.bootstrap import Draws, Interval
+from sono.evaluation.statistics.metrics import UNDECIDED
 
 QUICK = Draws(100)
 AXES = np.eye(6)

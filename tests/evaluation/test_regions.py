@@ -28,9 +28,9 @@ from sono.curation.core.workspace import Workspace
 from sono.evaluation import evaluate as evaluation
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.evaluation.modes import MODES
-from sono.evaluation.region_control import CONDITIONS, naming_accuracy
-from sono.evaluation.region_results import NOT_TESTED
-from sono.evaluation.regions import RegionStudy, encode_regions, read_regions
+from sono.evaluation.region_control.measures import CONDITIONS, naming_accuracy
+from sono.evaluation.region_control.regions import RegionStudy, encode_regions, read_regions
+from sono.evaluation.region_control.results import NOT_TESTED
 from sono.evaluation.view import EvaluationResult
 from sono.evaluation.zero_shot import masked_features, mode_features
 from sono.templates.loader import load_templates

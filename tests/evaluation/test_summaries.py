@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sono.evaluation.bootstrap import Draws, Interval
+from sono.evaluation.statistics.bootstrap import Draws, Interval
 from sono.evaluation.summaries import (
     Difference,
     Scored,

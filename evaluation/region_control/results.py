@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sono.evaluation.bootstrap import Draws, Interval
-from sono.evaluation.region_control import (
+from sono.evaluation.region_control.measures import (
     CONDITIONS,
     TRAINING,
     Reals,
@@ -24,7 +23,8 @@ from sono.evaluation.region_control import (
     naming_interval,
     unseen_interval,
 )
-from sono.evaluation.regions import Regions
+from sono.evaluation.region_control.regions import Regions
+from sono.evaluation.statistics.bootstrap import Draws, Interval
 from sono.evaluation.summaries import points
 
 INERT = 0.999  # mean cosine between two masks of a frame from which the mask changes nothing

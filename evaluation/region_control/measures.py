@@ -9,8 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.evaluation.bootstrap import Draws, Interval, Statistic, clustered_interval, macro, micro
-from sono.evaluation.metrics import cosines, predict
+from sono.evaluation.statistics.bootstrap import (
+    Draws,
+    Interval,
+    Statistic,
+    clustered_interval,
+    macro,
+    micro,
+)
+from sono.evaluation.statistics.metrics import cosines, predict
 
 Reals = NDArray[np.floating]
 Indices = NDArray[np.integer]
