@@ -76,7 +76,8 @@ def notes(evidence: Evidence) -> list[str]:
     if without:
         found.append(
             f"{without} frames have no patient id: each study or file counts as a patient of its "
-            "own, so intervals may be too narrow, and a leak by patient cannot be detected."
+            "own, so intervals are too narrow if several are of one patient, and a leak by "
+            "patient cannot be detected."
         )
     return found
 

@@ -344,6 +344,19 @@ COMMANDS: dict[str, Command] = {
         f"{RUN}/eval/test",
         writes=5,
     ),
+    "predict": Command(
+        "predict {raw} --run toy --picture {out}/look.png --jobs 1 -q",
+        "nothing",
+        (
+            SETTING,
+            PLANES,
+            f"{RUN}/run.json",
+            f"{RUN}/best/model.json",
+            f"{RUN}/best/model.safetensors",
+        ),
+        "out/look.png",
+        writes=1,
+    ),
     "model import": Command(
         "model import {given}/clip.pt --name taken",
         "warning",
