@@ -1,4 +1,4 @@
-"""`sono eval` and `sono predict`."""
+"""`sono eval`, `sono compare` and `sono predict`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -47,6 +47,36 @@ def evaluate(
     study = Workspace.find(workspace)
     options = EvaluationOptions(run, Target(center, allow_seen=allow_seen))
     result = run_evaluation(study, options, Engine.create(jobs, scheduler))
+    show(result.as_dict() if as_json else result, as_json)
+
+
+@app.command("compare")
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Names or folders of evaluated runs.")],
+    on: Annotated[
+        str | None,
+        typer.Option(help="Which evaluation, if they share several: a center, or test."),
+    ] = None,
+    mask: Annotated[str, typer.Option(help="The mask of the scores, as in [evaluation] modes.")] = (
+        "all_one"
+    ),
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write the table as .html, .csv, .md or .tex. Repeatable."),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare runs on the same frames with the first one, with paired intervals over patients.
+
+    Example: sono compare runs/run-001 runs/run-002 --output table.tex
+    """
+    from sono.curation.core.workspace import Workspace
+    from sono.evaluation.comparison.compare import CompareOptions, compare_runs
+
+    options = CompareOptions(tuple(runs), on, mask, tuple(output or ()))
+    result = compare_runs(Workspace.find_or_none(workspace), options)
     show(result.as_dict() if as_json else result, as_json)
 
 
