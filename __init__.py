@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sono.curation.core.errors import SonoError
     from sono.curation.dataset.study import Study
     from sono.curation.imaging.read_image import ImageFrame, read_image
-    from sono.evaluation.predict import Model, load_model
+    from sono.evaluation.prediction.model import Model, load_model
     from sono.training.model.checkpoints import load_sonoclip
 
 __version__ = "0.1.0"
@@ -27,10 +27,10 @@ __all__ = [
 
 _PLACES = {
     "ImageFrame": "sono.curation.imaging.read_image",
-    "Model": "sono.evaluation.predict",
+    "Model": "sono.evaluation.prediction.model",
     "SonoError": "sono.curation.core.errors",
     "Study": "sono.curation.dataset.study",
-    "load_model": "sono.evaluation.predict",
+    "load_model": "sono.evaluation.prediction.model",
     "load_sonoclip": "sono.training.model.checkpoints",
     "read_image": "sono.curation.imaging.read_image",
 }

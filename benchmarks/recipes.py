@@ -40,9 +40,9 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.splits import fold_splits
 from sono.curation.phantom.study import make_phantom
 from sono.curation.qc import QcOptions, run_qc
-from sono.evaluation.metrics import cosines
 from sono.evaluation.modes import annotated_masks, mask_for, plan_masks
 from sono.evaluation.outlines import StoredMask, proposed_outlines
+from sono.evaluation.statistics.metrics import cosines
 from sono.evaluation.zero_shot import class_features, mode_features
 from sono.templates.loader import load_templates
 from sono.training.config import training_config

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from sono.evaluation.metrics import Reals, alignment, recall_at_k, retrieval_by_chance
+from sono.evaluation.statistics.metrics import Reals, alignment, recall_at_k, retrieval_by_chance
 from sono.evaluation.zero_shot import text_features
 from sono.training.model.mask_clip import MaskClip
 

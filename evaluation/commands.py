@@ -1,5 +1,6 @@
-"""`sono eval`."""
+"""`sono eval`, `sono compare` and `sono predict`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,4 +47,79 @@ def evaluate(
     study = Workspace.find(workspace)
     options = EvaluationOptions(run, Target(center, allow_seen=allow_seen))
     result = run_evaluation(study, options, Engine.create(jobs, scheduler))
+    show(result.as_dict() if as_json else result, as_json)
+
+
+@app.command("compare")
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Names or folders of evaluated runs.")],
+    on: Annotated[
+        str | None,
+        typer.Option(help="Which evaluation, if they share several: a center, or test."),
+    ] = None,
+    mask: Annotated[str, typer.Option(help="The mask of the scores, as in [evaluation] modes.")] = (
+        "all_one"
+    ),
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write the table as .html, .csv, .md or .tex. Repeatable."),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare runs on the same frames with the first one, with paired intervals over patients.
+
+    Example: sono compare runs/run-001 runs/run-002 --output table.tex
+    """
+    from sono.curation.core.workspace import Workspace
+    from sono.evaluation.comparison.compare import CompareOptions, compare_runs
+
+    options = CompareOptions(tuple(runs), on, mask, tuple(output or ()))
+    result = compare_runs(Workspace.find_or_none(workspace), options)
+    show(result.as_dict() if as_json else result, as_json)
+
+
+@app.command("predict")
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Files and folders, as for sono qc.")],
+    run: Annotated[
+        str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="A picture that is not black in the region, for one file."),
+    ] = None,
+    propose: Annotated[
+        bool, typer.Option("--propose", help="Outline a structure in each frame as its mask.")
+    ] = False,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Compare the frames with this text, too. Repeatable.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the frames, masks and answers into this PNG.")
+    ] = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="Print the paths of the files: they may be private.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of planes for each file.")] = 3,
+    workspace: WorkspaceOption = None,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict the plane of files, with calibrated probabilities; nothing of them is kept.
+
+    Example: sono predict IM_0001.dcm --picture look.png
+    """
+    from sono.curation.core.engine import Engine
+    from sono.curation.core.workspace import Workspace
+    from sono.evaluation.prediction.files import PredictOptions, predict_files
+
+    options = PredictOptions(
+        tuple(files), run, mask, propose, tuple(text or ()), picture, names, top
+    )
+    study = Workspace.find_or_none(workspace)
+    result = predict_files(study, options, Engine.create(jobs, scheduler))
     show(result.as_dict() if as_json else result, as_json)

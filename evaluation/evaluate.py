@@ -22,10 +22,9 @@ from sono.curation.core.tables import CAPTIONS, usable_captions
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.exams import orphan_sentence
 from sono.curation.privacy.gate import check_privacy
-from sono.evaluation.bootstrap import Draws, cluster_index
+from sono.evaluation.calibrate import fit_calibration, save_calibration
 from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
-from sono.evaluation.metrics import cosines
 from sono.evaluation.modes import (
     MODES,
     REGION_MODES,
@@ -43,14 +42,16 @@ from sono.evaluation.proposed_regions import (
     region_planes_results,
     validation_frames,
 )
-from sono.evaluation.region_control import plane_phrasings
-from sono.evaluation.region_results import region_control_results
-from sono.evaluation.regions import Regions, RegionStudy, encode_regions, plane_texts
+from sono.evaluation.region_control.measures import plane_phrasings
+from sono.evaluation.region_control.regions import Regions, RegionStudy, encode_regions, plane_texts
+from sono.evaluation.region_control.results import region_control_results
 from sono.evaluation.report import Gallery, write_report
 from sono.evaluation.result_tables import FOLDER as TABLES
 from sono.evaluation.result_tables import result_tables, write_tables
 from sono.evaluation.results import Evidence, collect_results
 from sono.evaluation.selection import Seen, Selection, Target, resolve_target, select_frames
+from sono.evaluation.statistics.bootstrap import Draws, cluster_index
+from sono.evaluation.statistics.metrics import cosines
 from sono.evaluation.summaries import Scored
 from sono.evaluation.view import EvaluationResult
 from sono.evaluation.zero_shot import Frames, best_device, class_features, mode_features
@@ -108,6 +109,9 @@ def evaluate(
     scored, features = _score(study, plan)
     regions, control = _region_control(study, scored, features["all_one"])
     scored, weighting = _with_proposed_regions(study, scored)
+    calibration = fit_calibration(study.validation)
+    if calibration is not None:
+        save_calibration(chosen_checkpoint(folder), calibration)
     names = {plane.id: plane.name for plane in study.planes.planes}
     evidence = Evidence(target, selection, plan, scored, info.planes_seen, names, study.draws)
     metrics = collect_results(evidence) | _provenance(study)
@@ -215,6 +219,13 @@ class _Study:
         )
 
     @cached_property
+    def validation(self) -> RegionStudy:
+        """The validation frames of training that are unrelated to the selected ones."""
+        images = self.workspace.accepted_images()
+        known = validation_frames(images, self.info.held_out, self.selection.frames)
+        return self.region_study(known, [self.workspace.root / str(file) for file in known["file"]])
+
+    @cached_property
     def outlines(self) -> Outlines:
         """The outlines found in each frame without a label."""
         return stored_outlines(self.workspace, self.engine, self.image_ids, self.files)
@@ -281,20 +292,16 @@ def _region_control(
 
 def _with_proposed_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | None]:
     """Add the mode `regions` and its control to the scores if its weight is known."""
-    settings, frames = study.settings, study.selection.frames
+    settings = study.settings
     if "regions" not in settings.modes:
         return scored, None
     if settings.region_weight is not None:
         weighting: Weighting | None = Weighting(settings.region_evidence, settings.region_weight)
     else:
-        images = study.workspace.accepted_images()
-        known = validation_frames(images, study.info.held_out, frames)
-        files = [study.workspace.root / str(file) for file in known["file"]]
-        ids = [str(image_id) for image_id in known["image_id"]]
-        outlines = stored_outlines(study.workspace, study.engine, ids, files)
-        weighting = choose_weight(
-            study.region_study(known, files), outlines, settings.region_evidence
-        )
+        known = study.validation
+        files = [study.workspace.root / str(file) for file in known.frames["file"]]
+        outlines = stored_outlines(study.workspace, study.engine, known.keys, files)
+        weighting = choose_weight(known, outlines, settings.region_evidence)
     if weighting is None:
         return scored, None
     whole = scored.scores["all_one"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from sono.curation.core.atomic import sha256
-from sono.evaluation.region_control import RegionFeatures
+from sono.evaluation.region_control.measures import RegionFeatures
 from sono.evaluation.summaries import Scored
 
 EXAMPLES = 18

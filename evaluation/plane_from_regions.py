@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.evaluation.metrics import SCORE_DECIMALS, top_k_accuracy
+from sono.evaluation.statistics.metrics import SCORE_DECIMALS, top_k_accuracy
 
 Reals = NDArray[np.floating]
 Indices = NDArray[np.integer]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation.core.geometry import letterbox
-from sono.evaluation.bootstrap import Interval
+from sono.evaluation.statistics.bootstrap import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,28 +8,30 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.curation.core.atomic import atomic_path
-from sono.evaluation.metrics import UNDECIDED
-from sono.evaluation.region_control import (
+from sono.evaluation.region_control.measures import (
     CONDITIONS,
     TRAINING,
     RegionFeatures,
     name_regions,
     region_ranks,
 )
-from sono.evaluation.regions import Regions
+from sono.evaluation.region_control.regions import Regions
+from sono.evaluation.statistics.metrics import UNDECIDED
 from sono.evaluation.summaries import Scored
 
 
 def write_predictions(path: Path, frames: pd.DataFrame, scored: Scored) -> None:
     """Write one row per frame and mode: truth, answer, rank of the truth, cosines.
 
-    Ties count against the truth; `scores` holds the cosine with every candidate plane.
+    Ties count against the truth; `cluster` numbers the patients, and frames of unknown ones by
+    study or file; `scores` holds the cosine with every candidate plane.
     """
     parts = []
     for mode in scored.scores:
         rows = np.flatnonzero(scored.rows(mode))
         part = frames.loc[rows, ["image_id", "patient_id", "center", "plane"]].assign(mode=mode)
         part["predicted"] = names_of(scored.predictions(mode)[rows], scored.present_planes)
+        part["cluster"] = scored.clusters[rows]
         scores = scored.scores[mode][rows]
         own = scores[np.arange(len(rows)), scored.truth[rows]]
         part["rank"] = (scores[:, scored.present] >= own[:, None]).sum(axis=1)

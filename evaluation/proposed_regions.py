@@ -13,8 +13,6 @@ from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.planes import OTHER
 from sono.curation.dataset.related_frames import related_rows
 from sono.curation.records.centers import like_centers
-from sono.evaluation.bootstrap import Interval
-from sono.evaluation.metrics import cosines
 from sono.evaluation.modes import derangement
 from sono.evaluation.outlines import Outlines, StoredMask
 from sono.evaluation.plane_from_regions import (
@@ -24,7 +22,9 @@ from sono.evaluation.plane_from_regions import (
     plane_evidence,
     plane_scores,
 )
-from sono.evaluation.regions import RegionStudy, shown_structures
+from sono.evaluation.region_control.regions import RegionStudy, shown_structures
+from sono.evaluation.statistics.bootstrap import Interval
+from sono.evaluation.statistics.metrics import cosines
 from sono.evaluation.summaries import points
 from sono.evaluation.zero_shot import class_features, masked_features, mode_features, read_squares
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from sono.curation.core.atomic import write_text
 from sono.curation.core.frame_files import read_stored
-from sono.evaluation.bootstrap import Interval
 from sono.evaluation.examples import pick_examples
 from sono.evaluation.modes import mask_for
 from sono.evaluation.plots import confusion_plot, frame_card, modes_plot
-from sono.evaluation.region_figure import regions_picture
-from sono.evaluation.regions import Regions
+from sono.evaluation.region_control.figure import regions_picture
+from sono.evaluation.region_control.regions import Regions
 from sono.evaluation.result_tables import ResultTable, metric_title, score_names
 from sono.evaluation.results import Evidence
+from sono.evaluation.statistics.bootstrap import Interval
 from sono.evaluation.summaries import Scored
 from sono.templates.reports import data_uri, render_report, row_words
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sono.curation.core.atomic import write_text
-from sono.evaluation.bootstrap import Interval
 from sono.evaluation.captions import RETRIEVAL_KS
 from sono.evaluation.modes import MODES
+from sono.evaluation.statistics.bootstrap import Interval
 
 FOLDER = "tables"  # next to the report
 MISSING = "\u2013"

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.evaluation.bootstrap import Draws, Interval
 from sono.evaluation.modes import ORACLE_MODES, MaskPlan
 from sono.evaluation.selection import Selection, Target
+from sono.evaluation.statistics.bootstrap import Draws, Interval
 from sono.evaluation.summaries import (
     Difference,
     Scored,
@@ -76,7 +76,8 @@ def notes(evidence: Evidence) -> list[str]:
     if without:
         found.append(
             f"{without} frames have no patient id: each study or file counts as a patient of its "
-            "own, so intervals may be too narrow, and a leak by patient cannot be detected."
+            "own, so intervals are too narrow if several are of one patient, and a leak by "
+            "patient cannot be detected."
         )
     return found
 

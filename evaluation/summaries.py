@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.evaluation.bootstrap import (
+from sono.evaluation.statistics.bootstrap import (
     Draws,
     Interval,
     Sample,
@@ -16,7 +16,7 @@ from sono.evaluation.bootstrap import (
     micro,
     paired_difference,
 )
-from sono.evaluation.metrics import (
+from sono.evaluation.statistics.metrics import (
     UNDECIDED,
     confusion,
     constant_guess,

@@ -3,6 +3,7 @@
 Therefore every answer is known.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -86,6 +87,12 @@ def run_info(**changes: object) -> RunInfo:
 def lit(gray: np.ndarray) -> list[Proposal]:
     """All that is not black, in every second frame."""
     return [Proposal(None, gray > 0, 1.0, 1.0)] if gray[0, 0] % 2 else []
+
+
+@pytest.fixture
+def new_frame() -> Callable[..., dict[str, object]]:
+    """`add_frame`, for tests that add frames to the study."""
+    return add_frame
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sono.evaluation.bootstrap import (
+from sono.evaluation.statistics.bootstrap import (
+    NUMBER,
     Draws,
-    Interval,
     Sample,
     cluster_index,
     clustered_interval,
@@ -62,10 +62,34 @@ def test_macro_of_a_draw_averages_over_the_classes_it_holds() -> None:
     assert macro()(sums, counts) == [0.75]
 
 
-def test_an_identical_pair_of_modes_differs_by_exactly_nothing() -> None:
-    hits = np.random.default_rng(2).random(60) < 0.5
-    found = paired_difference(hits, hits, np.arange(60) % 3, np.arange(60) // 2)
-    assert found == Interval(0.0, 0.0, 0.0)
+def test_equal_answers_give_an_exact_interval_and_not_one_without_width() -> None:
+    """One answer of each of 30 patients: 1 - 0.025 ** (1 / 30) of other answers are possible."""
+    hits, classes, own = np.ones(30, np.bool_), np.arange(30) % 3, np.arange(30)
+    unseen = 1 - 0.025 ** (1 / 30)
+    found = paired_difference(hits, hits, classes, own)
+    assert vars(found) == pytest.approx({"point": 0.0, "low": -unseen, "high": unseen})
+    for statistic in (macro(), micro(), macro().__call__):
+        right = clustered_interval(hits, classes, own, statistic)
+        assert vars(right) == pytest.approx({"point": 1.0, "low": 1 - unseen, "high": 1.0})
+        wrong = clustered_interval(~hits, classes, own, statistic)
+        assert vars(wrong) == pytest.approx({"point": 0.0, "low": 0.0, "high": unseen})
+
+
+def test_cosines_that_are_all_one_are_no_share_of_right_answers() -> None:
+    found = clustered_interval(np.ones(30), np.zeros(30, np.int64), np.arange(30), NUMBER)
+    assert vars(found) == {"point": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_equal_patients_are_drawn_together_with_the_same_result() -> None:
+    """200 patients of two kinds, and the same ones with values that all differ a little."""
+    values = np.repeat([0.2, 0.9], 100)
+    apart = values + 1e-9 * np.arange(200)
+    one, own = np.zeros(200, np.int64), np.arange(200)
+    found, other = (clustered_interval(each, one, own, micro()) for each in (values, apart))
+    error = values.std() / np.sqrt(200)
+    for each in (found, other):
+        assert each.low == pytest.approx(0.55 - 1.96 * error, abs=0.004)
+        assert each.high == pytest.approx(0.55 + 1.96 * error, abs=0.004)
 
 
 def test_pairing_is_narrower_than_two_separate_intervals() -> None:
@@ -82,7 +106,7 @@ def test_pairing_is_narrower_than_two_separate_intervals() -> None:
 def test_chunks_of_draws_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     sample = Sample(np.random.default_rng(4).random((90, 2)), np.arange(90) % 4, np.arange(90) // 3)
     whole = clustered_intervals(sample, {"a": macro(1)}, Draws(draws=500))
-    monkeypatch.setattr("sono.evaluation.bootstrap._CELLS_AT_ONCE", 1000)
+    monkeypatch.setattr("sono.evaluation.statistics.bootstrap._CELLS_AT_ONCE", 1000)
     chunked = clustered_intervals(sample, {"a": macro(1)}, Draws(draws=500))
     assert vars(chunked["a"]) == pytest.approx(vars(whole["a"]))
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from sono.curation.core.tables import CAPTIONS, IMAGES, from_rows
 from sono.curation.core.workspace import Workspace
 from sono.evaluation import evaluate as evaluation
 from sono.evaluation import zero_shot
+from sono.evaluation.calibrate import load_calibration
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.evaluation.selection import Target
 from sono.templates.loader import load_templates
 from sono.training.data.frame_cache import kept_frames, packed_frames
 from sono.training.model.architectures import ModelConfig
-from sono.training.model.checkpoints import find_run
+from sono.training.model.checkpoints import chosen_checkpoint, find_run
 from sono.training.model.mask_clip import MaskClip
 
 QUICK = "[evaluation]\nbootstrap_draws = 100\nbatch_size = 5\n"
@@ -245,3 +247,23 @@ def test_a_misspelled_center_fails_before_the_model_is_read(
     monkeypatch.setattr(evaluation, "load_model", None)
     with pytest.raises(SonoError, match="unknown center 'neww'; did you mean 'new'"):
         evaluate(quick, EvaluationOptions(target=Target("neww")))
+
+
+def test_the_temperature_is_fitted_on_validation_frames_and_kept_with_the_weights(
+    quick: Workspace, new_frame: Callable[..., dict[str, object]]
+) -> None:
+    """Every answer on the four validation frames but one is right at full confidence."""
+    shown = [("femur", "femur"), ("femur", "femur"), ("eye", "eye"), ("eye", "femur")]
+    rows = [
+        new_frame(
+            quick.root, plane, seen, 60 + number, center="old", patient_id=f"v{number}", split="val"
+        )
+        for number, (plane, seen) in enumerate(shown)
+    ]
+    quick.write(IMAGES, pd.concat([quick.images(), from_rows(IMAGES, rows)], ignore_index=True))
+    fill_vault(quick)
+    evaluate(quick, EvaluationOptions(modes=("all_one",)))
+    found = load_calibration(chosen_checkpoint(quick.runs / "toy"))
+    assert found is not None and (found.frames, found.patients, found.planes) == (4, 4, 24)
+    # a softmax of one cosine of 1 and 23 of 0 gives 3 / 4 where exp(scale / T) = 3 * 23
+    assert found.temperature == pytest.approx(np.exp(2.3) / np.log(3 * 23), rel=1e-3)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sono.evaluation.metrics import (
+from sono.evaluation.statistics.metrics import (
     UNDECIDED,
     alignment,
     confusion,

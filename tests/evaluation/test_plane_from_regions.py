@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sono.evaluation.bootstrap import Interval
 from sono.evaluation.plane_from_regions import (
     EVIDENCE,
     RegionScores,
@@ -17,6 +16,7 @@ from sono.evaluation.plane_from_regions import (
     plane_scores,
 )
 from sono.evaluation.proposed_regions import Weighting, regions_verdict, validation_frames
+from sono.evaluation.statistics.bootstrap import Interval
 
 # Plane 0 shows the structures 0 and 1, plane 1 the structures 1 and 2, plane 2 none.
 SHOWS = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]], np.bool_)

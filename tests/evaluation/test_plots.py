@@ -5,8 +5,8 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.evaluation.bootstrap import Interval
 from sono.evaluation.plots import ACCENT, OUTLINES, confusion_plot, frame_card, modes_plot
+from sono.evaluation.statistics.bootstrap import Interval
 
 
 def pixels(png: bytes) -> NDArray[np.uint8]:

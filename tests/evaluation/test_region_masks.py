@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sono.evaluation.region_masks import NONE, donors, draw, foreign_masks, jittered_box, moved_mask
+from sono.evaluation.region_control.masks import (
+    NONE,
+    donors,
+    draw,
+    foreign_masks,
+    jittered_box,
+    moved_mask,
+)
 
 
 def disc(side: int = 32, row: int = 16, column: int = 16, radius: int = 6) -> np.ndarray:

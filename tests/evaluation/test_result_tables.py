@@ -14,12 +14,12 @@ from sono.curation.core.tables import MASKS, write_table
 from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_folder
-from sono.evaluation.bootstrap import Interval
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.evaluation.modes import MODES
-from sono.evaluation.region_control import CONDITIONS
+from sono.evaluation.region_control.measures import CONDITIONS
 from sono.evaluation.result_tables import PERCENT, POINTS, Cell, ResultTable
 from sono.evaluation.selection import Target
+from sono.evaluation.statistics.bootstrap import Interval
 from sono.templates.reports import row_words
 
 NAN = float("nan")

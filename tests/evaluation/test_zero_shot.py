@@ -10,7 +10,7 @@ import torch
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import frame_file
 from sono.evaluation.captions import caption_metrics
-from sono.evaluation.metrics import cosines
+from sono.evaluation.statistics.metrics import cosines
 from sono.evaluation.zero_shot import class_features, mode_features, text_features
 from sono.training.model.architectures import ModelConfig
 from sono.training.model.mask_clip import MaskClip

@@ -13,6 +13,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from clip_files import ARCHITECTURE, TINY, random_clip, write_openai, write_sonoclip
 from phantom_frames import write_frames
@@ -22,6 +23,7 @@ import sono.cli
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
 from sono.curation.core.engine import Engine
+from sono.curation.core.planes import PLANES as PLANES_IN_USE
 from sono.curation.core.tables import IMAGES, MASKS, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.qc import QcOptions, run_qc
@@ -151,6 +153,30 @@ def _spaced(place: Place) -> None:
         bone[60:80, 80:160] = True
         masks.append(mask_row(row, bone, "femur", "manual", state="accepted"))
     place.study.write(MASKS, mask_table(masks))
+
+
+def _two_evaluations(place: Place) -> None:
+    """With two evaluated runs on the same frames."""
+    planes = [plane.id for plane in PLANES_IN_USE]
+    ids = [f"{number:016x}" for number in range(40)]
+    for name, share in (("one", 0.5), ("two", 0.9)):
+        folder = place.study.runs / name / "eval" / "test"
+        folder.mkdir(parents=True)
+        right = np.random.default_rng(1).random(40) < share
+        scores = [np.eye(len(planes))[number % 2 if hit else 5] for number, hit in enumerate(right)]
+        table = pd.DataFrame(
+            {
+                "image_id": ids,
+                "cluster": [number // 4 for number in range(40)],
+                "plane": [planes[number % 2] for number in range(40)],
+                "mode": "all_one",
+                "scores": scores,
+            }
+        )
+        table.to_parquet(folder / "predictions.parquet", index=False)
+        metrics = {"run": name, "first_line": "toy", "candidates": planes, "checkpoint": "end"}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        (folder.parents[1] / "run.json").write_text("{}")
 
 
 def _no_masks(place: Place) -> None:
@@ -349,6 +375,33 @@ COMMANDS: dict[str, Command] = {
         ),
         f"{RUN}/eval/test",
         writes=5,
+    ),
+    "compare": Command(
+        "compare one two --output {out}/table.csv -q",
+        "nothing",
+        (
+            SETTING,
+            PLANES,
+            "study/runs/one/eval/test/metrics.json",
+            "study/runs/two/eval/test/predictions.parquet",
+        ),
+        "out/table.csv",
+        begin=_two_evaluations,
+        writes=1,
+        room=100,
+    ),
+    "predict": Command(
+        "predict {raw} --run toy --picture {out}/look.png --jobs 1 -q",
+        "nothing",
+        (
+            SETTING,
+            PLANES,
+            f"{RUN}/run.json",
+            f"{RUN}/best/model.json",
+            f"{RUN}/best/model.safetensors",
+        ),
+        "out/look.png",
+        writes=1,
     ),
     "model import": Command(
         "model import {given}/clip.pt --name taken",

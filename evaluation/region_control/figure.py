@@ -7,8 +7,8 @@ from sono.curation.core.frame_files import read_stored
 from sono.evaluation.examples import pick_masks
 from sono.evaluation.plots import Panel, region_plot
 from sono.evaluation.predictions import names_of
-from sono.evaluation.region_control import TRAINING, RegionFeatures, name_regions
-from sono.evaluation.regions import Regions
+from sono.evaluation.region_control.measures import TRAINING, RegionFeatures, name_regions
+from sono.evaluation.region_control.regions import Regions
 
 
 def regions_picture(

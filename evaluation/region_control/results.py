@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sono.evaluation.bootstrap import Draws, Interval
-from sono.evaluation.region_control import (
+from sono.evaluation.region_control.measures import (
     CONDITIONS,
     TRAINING,
     Reals,
@@ -16,6 +15,7 @@ from sono.evaluation.region_control import (
     chance_of_naming,
     conflict_shares,
     counts_of,
+    follow_interval,
     follow_shares,
     mask_cosines,
     mean_interval,
@@ -24,7 +24,8 @@ from sono.evaluation.region_control import (
     naming_interval,
     unseen_interval,
 )
-from sono.evaluation.regions import Regions
+from sono.evaluation.region_control.regions import Regions
+from sono.evaluation.statistics.bootstrap import Draws, Interval
 from sono.evaluation.summaries import points
 
 INERT = 0.999  # mean cosine between two masks of a frame from which the mask changes nothing
@@ -85,7 +86,8 @@ def region_control_results(
         },
         "conditions": _conditions(data, how),
         "differences": {name: _difference(data, name, how) for name in COMPARED},
-        "follow": _mean_of(data, follow_shares(data), how),
+        "follow": follow_interval(data, how).as_dict()
+        | counts_of(data, ~np.isnan(follow_shares(data))),
         "cosine": {
             "between_masks": _mean_of(data, mask_cosines(data), how),
             "own_and_all_one": _mean_of(data, all_one_cosines(data), how),
@@ -141,7 +143,7 @@ def _steering(data: RegionFeatures, words: Mapping[str, Any], how: Draws) -> Ste
         naming_interval(data, "own", how=how),
         naming_interval(data, "all_one", how=how).point,
         naming_difference(data, "own", "all_one", how),
-        mean_interval(data, follow_shares(data), how),
+        follow_interval(data, how),
         mean_interval(data, mask_cosines(data), how).point,
         naming_difference(data, "own", "place_and_shape", how),
         int((data.has("place_and_shape") & data.contested).sum()),

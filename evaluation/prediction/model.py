@@ -15,9 +15,11 @@ from sono.curation.core.planes import PlaneTable
 from sono.curation.core.study_folder import enclosing_workspace
 from sono.curation.core.workspace import Workspace
 from sono.curation.readers.source import split_color
+from sono.evaluation.calibrate import Calibration, load_calibration
+from sono.evaluation.statistics.calibration import probabilities
 from sono.evaluation.zero_shot import best_device, class_features, masked_features, text_features
 from sono.templates.loader import load_templates
-from sono.training.model.checkpoints import RunInfo
+from sono.training.model.checkpoints import RunInfo, chosen_checkpoint
 from sono.training.model.checkpoints import load_model as load_run
 from sono.training.model.mask_clip import MaskClip
 
@@ -31,12 +33,20 @@ class Model:
         clip: The PyTorch module, on its device, in evaluation mode.
         info: What the run was given and what it has seen.
         planes: The standard planes, or those of the study that the run is in.
+        calibration: The temperature of its probabilities; None if `sono eval` fitted none.
     """
 
-    def __init__(self, clip: MaskClip, info: RunInfo, planes: PlaneTable) -> None:
+    def __init__(
+        self,
+        clip: MaskClip,
+        info: RunInfo,
+        planes: PlaneTable,
+        calibration: Calibration | None = None,
+    ) -> None:
         self.clip = clip
         self.info = info
         self.planes = planes
+        self.calibration = calibration
         self._templates = load_templates(info.template)
 
     def encode_image(
@@ -76,16 +86,26 @@ class Model:
     ) -> dict[str, float]:
         """Zero-shot probabilities of the planes by name, the most probable first; they sum to 1.
 
-        This is a softmax over the similarity to each plane's prompts, at the temperature of the
-        model. The probabilities are not calibrated, and there is no class for "none of these
-        planes". For the arguments see `encode_image`.
+        This is a softmax over the similarity to each plane's prompts, at the temperature that
+        `sono eval` has fitted on validation frames, else at that of training (see `calibration`).
+        There is no class for "none of these planes". For the arguments see `encode_image`.
         """
-        scale = float(self.clip.logit_scale.detach().exp())
-        logits = scale * (self._classes @ self.encode_image(image, mask))
-        shares = np.exp(logits - logits.max())
-        shares /= shares.sum()
+        shares = self.plane_probabilities(self.encode_image(image, mask)[None])[0]
         order = np.argsort(-shares, kind="stable")
         return {self.planes.planes[place].name: float(shares[place]) for place in order}
+
+    def plane_probabilities(self, features: Features) -> NDArray[np.float64]:
+        """The probabilities [n, planes] of unit features [n, d], in the order of `planes`."""
+        scale = float(self.clip.logit_scale.detach().exp())
+        temperature = 1.0 if self.calibration is None else self.calibration.temperature
+        return probabilities(scale * features @ self._classes.T, temperature)
+
+    @property
+    def probabilities_source(self) -> str:
+        """How the probabilities are calibrated, or that they are not, and what to do."""
+        if self.calibration is None:
+            return "probabilities are not calibrated; `sono eval` fits their temperature"
+        return f"probabilities: {self.calibration.source}"
 
     @cached_property
     def _classes(self) -> Features:
@@ -107,9 +127,10 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device | None =
     """
     folder = Path(path)
     clip, info = load_run(folder)
+    calibration = load_calibration(chosen_checkpoint(folder))
     root = enclosing_workspace(folder.resolve())
     planes = PlaneTable.load(None) if root is None else Workspace.find(root).planes()
-    return Model(clip.to(best_device() if device is None else device), info, planes)
+    return Model(clip.to(best_device() if device is None else device), info, planes, calibration)
 
 
 def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

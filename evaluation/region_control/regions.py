@@ -14,8 +14,20 @@ from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.planes import PlaneTable
 from sono.evaluation.modes import box_mask, usable_masks
 from sono.evaluation.outlines import StoredMask
-from sono.evaluation.region_control import CONDITIONS, TRAINING, CueConflict, RegionFeatures
-from sono.evaluation.region_masks import NONE, donors, draw, foreign_masks, jittered_box, moved_mask
+from sono.evaluation.region_control.masks import (
+    NONE,
+    donors,
+    draw,
+    foreign_masks,
+    jittered_box,
+    moved_mask,
+)
+from sono.evaluation.region_control.measures import (
+    CONDITIONS,
+    TRAINING,
+    CueConflict,
+    RegionFeatures,
+)
 from sono.evaluation.zero_shot import (
     Features,
     Frames,

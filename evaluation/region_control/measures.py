@@ -9,8 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.evaluation.bootstrap import Draws, Interval, Statistic, clustered_interval, macro, micro
-from sono.evaluation.metrics import cosines, predict
+from sono.evaluation.statistics.bootstrap import (
+    DIFFERENCE,
+    NUMBER,
+    Draws,
+    Interval,
+    Statistic,
+    clustered_interval,
+    macro,
+    micro,
+)
+from sono.evaluation.statistics.metrics import cosines, predict
 
 Reals = NDArray[np.floating]
 Indices = NDArray[np.integer]
@@ -223,7 +232,7 @@ def naming_difference(
     if not rows.any():
         return UNMEASURED
     gain = naming_hits(data, first).astype(np.float64) - naming_hits(data, second)
-    return interval_over(data, gain, rows, macro(), how)
+    return interval_over(data, gain, rows, DIFFERENCE, how)
 
 
 def unseen_interval(
@@ -237,9 +246,16 @@ def unseen_interval(
     return interval_over(data, np.mean(unseen, axis=0), rows, macro(), how)
 
 
-def mean_interval(data: RegionFeatures, values: Reals, how: Draws | None = None) -> Interval:
+def mean_interval(
+    data: RegionFeatures, values: Reals, how: Draws | None = None, statistic: Statistic = NUMBER
+) -> Interval:
     """The mean of `values` [masks] that are not NaN, with its interval over patients."""
-    return interval_over(data, values, np.asarray(~np.isnan(values)), micro(), how)
+    return interval_over(data, values, np.asarray(~np.isnan(values)), statistic, how)
+
+
+def follow_interval(data: RegionFeatures, how: Draws | None = None) -> Interval:
+    """`follow_rate` with its interval over patients."""
+    return mean_interval(data, follow_shares(data), how, micro())
 
 
 def interval_over(

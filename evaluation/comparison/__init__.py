@@ -1,0 +1,1 @@
+"""Comparison of runs that were evaluated on the same frames."""

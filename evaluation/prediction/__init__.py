@@ -1,0 +1,1 @@
+"""Use of a trained model: on pictures in Python, and on files of any format."""

@@ -1,0 +1,1 @@
+"""Region control: whether the answer of the model depends on the mask."""

@@ -1,0 +1,1 @@
+"""Metrics and intervals as functions of arrays."""
