@@ -30,6 +30,10 @@ CONVENTIONS = MappingProxyType(
         "fl": "long side of the smallest rectangle around the mask",
     }
 )
+# of the five measures as structured reports of obstetric ultrasound code them
+LOINC = MappingProxyType(
+    {"hc": "11984-2", "bpd": "11820-8", "ofd": "11851-3", "ac": "11979-2", "fl": "11963-6"}
+)
 
 
 class Rule(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sono.annotation.biometry import CONVENTIONS, RULES, UnmeasuredError, measure
+from sono.annotation.biometry import CONVENTIONS, LOINC, RULES, UnmeasuredError, measure
 from sono.annotation.growth import centile, z_score
 from sono.annotation.masks import check_masks, masks_of
 from sono.curation.core.atomic import atomic_path
@@ -104,8 +104,8 @@ def _rows(mask: Row, image: Mapping[str, Any]) -> list[dict[str, object]]:
     age = None if pd.isna(image["ga_days"]) else int(image["ga_days"])
     return [
         {
-            **facts, "measure": name, "value_mm": round(value, 3), **_growth(name, value, age),
-            "convention": CONVENTIONS[name],
+            **facts, "measure": name, "loinc": LOINC[name], "value_mm": round(value, 3),
+            **_growth(name, value, age), "convention": CONVENTIONS[name],
         }
         for name, value in values.items()
     ]  # fmt: skip

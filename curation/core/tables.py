@@ -269,6 +269,7 @@ class BiometryRow(TypedDict, total=False):
     plane: str
     structure: str
     measure: str
+    loinc: str | None  # code of the measure, as in structured reports
     value_mm: float
     z_score: float | None  # INTERGROWTH-21st; null without a standard or an age of 14 to 40 weeks
     centile: float | None  # of the z-score
@@ -284,7 +285,7 @@ BIOMETRY = TableSpec(
     choices={"measure": MEASURES, "source": MASK_SOURCES, "state": MASK_STATES},
     ranges={"value_mm": (0, 1000), "centile": (0, 100)},
     patterns={"mask_id": LINE_PATTERN, "image_id": ID_PATTERN},
-    later=frozenset(["z_score", "centile"]),
+    later=frozenset(["loinc", "z_score", "centile"]),
 )
 
 

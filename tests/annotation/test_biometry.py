@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import sono.cli
 from sono.annotation.biometry import (
     CONVENTIONS,
+    LOINC,
     RULES,
     Ellipse,
     UnmeasuredError,
@@ -121,7 +122,7 @@ def test_rules_name_known_structures_and_planes() -> None:
         assert structure in planes.structures
         for plane in rule.planes:
             assert structure in planes.by_id[plane].structures
-        assert set(rule.measures) <= set(MEASURES) == set(CONVENTIONS)
+        assert set(rule.measures) <= set(MEASURES) == set(CONVENTIONS) == set(LOINC)
 
 
 def study(folder: Path) -> Workspace:
@@ -168,6 +169,7 @@ def test_a_study_gets_a_table_and_the_reasons_for_what_is_not_in_it(tmp_path: Pa
     assert bpd["centile"].tolist() == pytest.approx([46, 46], abs=2)
     assert table.loc[table["measure"] == "ofd", "z_score"].isna().all()
     assert "outer to outer" in bpd["convention"].iloc[0]
+    assert bpd["loinc"].iloc[0] == "11820-8"
     assert len(pd.read_csv(tmp_path / "out.csv")) == 6
 
 
