@@ -42,17 +42,13 @@ def export_to_dataset(
 
 @app.command()
 def card(
-    out: Annotated[Path, typer.Argument(help="File for the card, in Markdown.")] = Path("CARD.md"),
-    no_vault: NoVaultOption = False,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    workspace: WorkspaceOption = None, as_json: JsonOption = False, quiet: QuietOption = False
 ) -> None:
-    """Write the data card of the study: counts, exclusions, origins, and what is not stated.
+    """Write the data card of the study, README.md: counts, exclusions, origins, what is not stated.
 
-    Example: sono card CARD.md
+    Example: sono card
     """
     from sono.annotation.release.export import write_card
     from sono.curation.core.workspace import Workspace
 
-    show(write_card(Workspace.find(workspace), out, no_vault), as_json)
+    show(write_card(Workspace.find(workspace)), as_json)

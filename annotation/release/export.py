@@ -18,17 +18,19 @@ from sono.annotation.release.records import SPLIT_NAMES
 from sono.annotation.release.samples import SampleSet, left_out, samples_of
 from sono.annotation.release.sonoclip import write_sonoclip
 from sono.annotation.release.webdataset import write_webdataset
-from sono.curation.core.atomic import atomic_path, file_sha256
+from sono.curation.core.atomic import file_sha256, read_regular, write_text
 from sono.curation.core.atomic_folders import new_folder
 from sono.curation.core.column_values import TRAINED_STATES
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.gate import check_file, check_folder
+from sono.curation.privacy.gate import check_folder, check_privacy
+from sono.curation.privacy.own_texts import CARD
 
 Layout = Literal["huggingface", "imagefolder", "webdataset", "coco", "open-clip", "sonoclip"]
 
-CARD, CHECKSUMS = "README.md", "SHA256SUMS"
+CHECKSUMS = "SHA256SUMS"
+MARK = b"<!-- data card, written by sono -->\n\n"
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,19 @@ class CardSummary:
     private_strings: int
 
 
-def write_card(workspace: Workspace, target: Path, no_vault: bool = False) -> CardSummary:
-    """Write the data card of a study as Markdown.
+def write_card(workspace: Workspace) -> CardSummary:
+    """Write the data card of a study as README.md into its root.
 
-    Raises PrivacyError if something private is found in it, SonoError if `target` exists and is no
-    card, or private text cannot be searched for (unless `no_vault`).
+    Raises PrivacyError if something private is found in the study, SonoError if its README.md is no
+    card.
     """
-    workspace.require_vault(no_vault)
-    workspace.check_output(target, b"# ")
+    target = workspace.root / CARD
+    if target.exists() and not read_regular(target).startswith(MARK):
+        raise SonoError(f"{target}: is not a card of sono; move it, it would be overwritten")
     config = workspace.settings("card", CardConfig)
-    text = card_text(workspace)
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        searched = check_file(workspace, temporary, target.name)
-    return CardSummary(target, tuple(key for key in ASKED if not getattr(config, key)), searched)
+    write_text(target, MARK.decode() + card_text(workspace))
+    not_stated = tuple(key for key in ASKED if not getattr(config, key))
+    return CardSummary(target, not_stated, check_privacy(workspace))
 
 
 def _describe(workspace: Workspace, found: SampleSet, folder: Path, layout: Layout) -> None:

@@ -28,6 +28,7 @@ PACKAGES = ("curation", "templates", "annotation", "training", "evaluation")
 MODELS = (".onnx", ".pt", ".pth", ".safetensors", ".npy")
 TENSORBOARD = "runs/*/tensorboard/*"
 JSON = (".json", ".jsonl")
+CARD = "README.md"  # the data card of a study or an export
 LISTINGS = (*JSON, ".log", ".csv")
 # Columns of which every cell is a word of sono.
 CELLS = tuple(
@@ -84,7 +85,7 @@ def without_own(text: str, place: Path, where: str, found: Iterable[str]) -> str
         text = "\n".join(line for line in text.split("\n") if line not in _cells())
     elif where:
         return text
-    if suffix == ".html" or suffix in LISTINGS:
+    if suffix in (".html", *LISTINGS) or place.as_posix() == CARD:
         for phrase in _phrases_with(frozenset(found)):
             text = text.replace(phrase, " | ").replace(escape(phrase), " | ")
     if suffix in (*LISTINGS, ".safetensors") or where == DESCRIPTION:
@@ -128,7 +129,7 @@ def own_text(place: str, where: str) -> str:
         words = COLUMNS
     elif place == CONFIG_NAME:
         words = (NEW_CONFIG,)
-    elif place.endswith(".html"):
+    elif place.endswith(".html") or place == CARD:
         words = (*CODES, *meanings)
     elif place.endswith(JSON):
         words = CODES

@@ -8,6 +8,7 @@ import pandas as pd
 from sono.curation.clinical.name_variants import words_of
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.own_texts import CARD
 from sono.curation.privacy.text_extraction import DESCRIPTION
 
 PLANE_COLUMNS = (
@@ -19,7 +20,7 @@ PLANE_COLUMNS = (
     "predicted",
     "predicted_of_all",
 )
-NOTES = (".txt", ".md")  # sono writes no such files, so no name is public in them
+NOTES = (".txt", ".md")  # but for the card, sono writes no such files: no name is public in them
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,5 @@ class PublicNames:
             )
             return named.get(column, frozenset())
         everything = self.centers | self.machines | self.planes | self.titles
-        return frozenset() if place.suffix in NOTES or where == DESCRIPTION else everything
+        note = place.suffix in NOTES and place.as_posix() != CARD
+        return frozenset() if note or where == DESCRIPTION else everything

@@ -23,7 +23,9 @@ from sono.curation.core.errors import PrivacyError, SonoError
 from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
 from sono.curation.core.rle import decode
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows, rows_of
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_privacy
 
 Picture = NDArray[np.uint8]
 LAYOUTS: tuple[Layout, ...] = (
@@ -343,19 +345,13 @@ def test_a_private_string_stops_every_layout(
 ) -> None:
     sources = study.sources()
     sources["private"] = [["Okonkwo"]] * len(sources)
-    study.write_vault(study.sources_path, _sources_spec(), sources)
+    study.write_vault(study.sources_path, SOURCES, sources)
     captions = study.captions()
     captions.loc[captions["level"] == "global", "text"] = "The femur of Okonkwo."
     study.write(CAPTIONS, captions)
     with pytest.raises(PrivacyError):
         export_dataset(study, tmp_path / "out", layout)
     assert not (tmp_path / "out").exists()
-
-
-def _sources_spec() -> Any:
-    from sono.curation.core.vault_tables import SOURCES
-
-    return SOURCES
 
 
 def test_a_study_without_captions_says_what_to_do(study: Workspace, tmp_path: Path) -> None:
@@ -369,8 +365,9 @@ def test_the_card_states_what_is_set_and_names_what_is_not(
 ) -> None:
     with study.config_path.open("a", encoding="utf-8") as settings:
         settings.write('\n[card]\nethics = "Board 7, waived | 2025"\nduo = "DUO:0000042"\n')
-    summary = write_card(study, tmp_path / "CARD.md")
-    text = (tmp_path / "CARD.md").read_text()
+    summary = write_card(study)
+    text = summary.path.read_text()
+    assert write_card(study).path == study.root / "README.md"
     assert "| Which ethics committee approved it? | Board 7, waived \\| 2025 |" in text
     assert set(summary.not_stated) == ASKED.keys() - {"ethics", "duo"}
     assert text.count("| not stated |") == len(summary.not_stated)
@@ -386,11 +383,30 @@ def test_a_wrong_term_of_use_is_refused(study: Workspace, tmp_path: Path) -> Non
     with study.config_path.open("a", encoding="utf-8") as settings:
         settings.write('\n[card]\nduo = "research only"\n')
     with pytest.raises(SonoError, match=r"card\.duo"):
-        write_card(study, tmp_path / "CARD.md")
+        write_card(study)
 
 
-def test_a_file_that_is_no_card_is_not_replaced(study: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "notes.md").write_text("mine")
-    with pytest.raises(SonoError):
-        write_card(study, tmp_path / "notes.md")
-    assert (tmp_path / "notes.md").read_text() == "mine"
+def test_a_file_that_is_no_card_is_not_replaced(study: Workspace) -> None:
+    (study.root / "README.md").write_text("mine")
+    with pytest.raises(SonoError, match="not a card"):
+        write_card(study)
+    assert (study.root / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_center_named_like_its_folder_and_a_patient_like_a_word_of_the_card_pass(
+    study: Workspace, tmp_path: Path, layout: Layout
+) -> None:
+    sources = study.sources()
+    sources["private"] = [["Nijmegen", "Funded Questions"]] * len(sources)
+    sources["persons"] = [["Funded Questions"]] * len(sources)
+    sources["center"] = "nijmegen"
+    study.write_vault(study.sources_path, SOURCES, sources)
+    study.write(IMAGES, study.read(IMAGES).assign(center="nijmegen"))
+    assert export_dataset(study, tmp_path / "out", layout).private_strings
+    write_card(study)
+    (study.root / "README.md").write_text("The patient of Nijmegen.")
+    note = study.root / "note.md"
+    note.write_text("A patient of Nijmegen.")
+    with pytest.raises(PrivacyError, match=r"note\.md"):
+        check_privacy(study)

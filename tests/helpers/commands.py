@@ -271,9 +271,7 @@ COMMANDS: dict[str, Command] = {
     "export dataset": Command(
         "export dataset {out} -q", "search", (SETTING, PLANES, *CAPTIONED, FRAME), "out", writes=1
     ),
-    "card": Command(
-        "card {out}/CARD.md", "search", (SETTING, PLANES, *CAPTIONED), "out/CARD.md", writes=1
-    ),
+    "card": Command("card -q", "warning", (SETTING, PLANES, *CAPTIONED), writes=1),
     "masks import": Command(
         "masks import {given}/masks.json",
         "vault",
