@@ -53,14 +53,16 @@ def moved(gray: NDArray[np.uint8], scale: float, shift: float) -> tuple[Any, Any
     return cv2.warpAffine(gray, matrix, (width, height)), back
 
 
-def measure(workspace: Workspace, segmenter: SegmenterProposer, augment: bool) -> pd.DataFrame:
-    """A row for each proposal on an unseen frame whose structure has one accepted mask."""
+def measure(
+    workspace: Workspace, segmenter: SegmenterProposer, augment: bool, every: int = 1
+) -> pd.DataFrame:
+    """A row for each proposal on an unseen frame whose structure has an accepted mask."""
     frames = workspace.accepted_images().drop_duplicates("image_id")
     frames = frames[~frames["image_id"].isin(segmenter.info.image_ids_seen)]
     masks = workspace.masks()
     masks = masks[masks["state"].isin(["accepted", "edited"])]
     rows = []
-    for frame in frames.to_dict("records"):
+    for frame in frames.sort_values("image_id").iloc[::every].to_dict("records"):
         mine = masks[masks["image_id"] == frame["image_id"]]
         truth = {str(row["structure"]): pixels(row) for row in mine.to_dict("records")}
         if not truth:
@@ -143,12 +145,15 @@ def main() -> None:
     parser.add_argument(
         "--augment", action="store_true", help="augmented frames, six times as long"
     )
+    parser.add_argument("--every", type=int, default=1, help="take every n-th frame only")
     options = parser.parse_args()
     if options.csv is not None and options.csv.exists():
         table = pd.read_csv(options.csv)
     else:
         workspace = Workspace.find(options.study)
-        table = measure(workspace, SegmenterProposer.load(options.segmenter), options.augment)
+        table = measure(
+            workspace, SegmenterProposer.load(options.segmenter), options.augment, options.every
+        )
         if options.csv is not None:
             table.to_csv(options.csv, index=False)
     for sources in (["heuristic"], ["model"], ["heuristic", "model"]):
