@@ -65,9 +65,10 @@ def measure(
     for frame in frames.sort_values("image_id").iloc[::every].to_dict("records"):
         mine = masks[masks["image_id"] == frame["image_id"]]
         truth = {str(row["structure"]): pixels(row) for row in mine.to_dict("records")}
-        if not truth:
+        planes = [PLANES[name] for name in truth if name in PLANES]  # of HC18, which has no labels
+        plane = frame["plane"] if isinstance(frame["plane"], str) else next(iter(planes), None)
+        if not truth or plane is None:
             continue
-        plane = frame["plane"] if isinstance(frame["plane"], str) else PLANES[next(iter(truth))]
         gray = read_stored(workspace.root / str(frame["file"]))
         found = of_frame(gray, plane, list(truth), segmenter)
         again: dict[tuple[str, str], list[float]] = {}
@@ -87,7 +88,7 @@ def measure(
             rows.append({
                 "frame": frame["image_id"], "source": source, "structure": name,
                 "dice": dice(one.mask, truth[name]), "score": one.score,
-                "stability": one.stability, "augmented": np.mean(again.get((source, name), [1.0])),
+                "stability": one.stability, "augmented": np.mean(again.get((source, name), [np.nan])),
                 "agreement": dice(one.mask, others[0]) if others else np.nan,
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -96,7 +97,7 @@ def measure(
 def orders(table: pd.DataFrame) -> dict[str, pd.Series]:
     """How sure a mask is, by each order; the lowest comes first."""
     agreed = table["agreement"].fillna(1.0)
-    return {
+    found = {
         "score": table["score"],
         "stability": table["stability"],
         "score x stability": table["score"] * table["stability"],
@@ -105,6 +106,7 @@ def orders(table: pd.DataFrame) -> dict[str, pd.Series]:
         "doubt (score, agreement)": np.minimum(table["score"], agreed),
         "ideal": table["dice"],
     }
+    return {name: order for name, order in found.items() if order.notna().all()}
 
 
 def area(sure: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
