@@ -88,7 +88,8 @@ def measure(
             rows.append({
                 "frame": frame["image_id"], "source": source, "structure": name,
                 "dice": dice(one.mask, truth[name]), "score": one.score,
-                "stability": one.stability, "augmented": np.mean(again.get((source, name), [np.nan])),
+                "stability": one.stability,
+                "augmented": np.mean(again.get((source, name), [np.nan])),
                 "agreement": dice(one.mask, others[0]) if others else np.nan,
             })  # fmt: skip
     return pd.DataFrame(rows)
