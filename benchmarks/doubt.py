@@ -53,19 +53,22 @@ def moved(gray: NDArray[np.uint8], scale: float, shift: float) -> tuple[Any, Any
     return cv2.warpAffine(gray, matrix, (width, height)), back
 
 
-def measure(workspace: Workspace, segmenter: SegmenterProposer, augment: bool) -> pd.DataFrame:
-    """A row for each proposal on an unseen frame whose structure has one accepted mask."""
+def measure(
+    workspace: Workspace, segmenter: SegmenterProposer, augment: bool, every: int = 1
+) -> pd.DataFrame:
+    """A row for each proposal on an unseen frame whose structure has an accepted mask."""
     frames = workspace.accepted_images().drop_duplicates("image_id")
     frames = frames[~frames["image_id"].isin(segmenter.info.image_ids_seen)]
     masks = workspace.masks()
     masks = masks[masks["state"].isin(["accepted", "edited"])]
     rows = []
-    for frame in frames.to_dict("records"):
+    for frame in frames.sort_values("image_id").iloc[::every].to_dict("records"):
         mine = masks[masks["image_id"] == frame["image_id"]]
         truth = {str(row["structure"]): pixels(row) for row in mine.to_dict("records")}
-        if not truth:
+        planes = [PLANES[name] for name in truth if name in PLANES]  # of HC18, which has no labels
+        plane = frame["plane"] if isinstance(frame["plane"], str) else next(iter(planes), None)
+        if not truth or plane is None:
             continue
-        plane = frame["plane"] if isinstance(frame["plane"], str) else PLANES[next(iter(truth))]
         gray = read_stored(workspace.root / str(frame["file"]))
         found = of_frame(gray, plane, list(truth), segmenter)
         again: dict[tuple[str, str], list[float]] = {}
@@ -85,7 +88,8 @@ def measure(workspace: Workspace, segmenter: SegmenterProposer, augment: bool) -
             rows.append({
                 "frame": frame["image_id"], "source": source, "structure": name,
                 "dice": dice(one.mask, truth[name]), "score": one.score,
-                "stability": one.stability, "augmented": np.mean(again.get((source, name), [1.0])),
+                "stability": one.stability,
+                "augmented": np.mean(again.get((source, name), [np.nan])),
                 "agreement": dice(one.mask, others[0]) if others else np.nan,
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -94,7 +98,7 @@ def measure(workspace: Workspace, segmenter: SegmenterProposer, augment: bool) -
 def orders(table: pd.DataFrame) -> dict[str, pd.Series]:
     """How sure a mask is, by each order; the lowest comes first."""
     agreed = table["agreement"].fillna(1.0)
-    return {
+    found = {
         "score": table["score"],
         "stability": table["stability"],
         "score x stability": table["score"] * table["stability"],
@@ -103,6 +107,7 @@ def orders(table: pd.DataFrame) -> dict[str, pd.Series]:
         "doubt (score, agreement)": np.minimum(table["score"], agreed),
         "ideal": table["dice"],
     }
+    return {name: order for name, order in found.items() if order.notna().all()}
 
 
 def area(sure: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
@@ -143,12 +148,15 @@ def main() -> None:
     parser.add_argument(
         "--augment", action="store_true", help="augmented frames, six times as long"
     )
+    parser.add_argument("--every", type=int, default=1, help="take every n-th frame only")
     options = parser.parse_args()
     if options.csv is not None and options.csv.exists():
         table = pd.read_csv(options.csv)
     else:
         workspace = Workspace.find(options.study)
-        table = measure(workspace, SegmenterProposer.load(options.segmenter), options.augment)
+        table = measure(
+            workspace, SegmenterProposer.load(options.segmenter), options.augment, options.every
+        )
         if options.csv is not None:
             table.to_csv(options.csv, index=False)
     for sources in (["heuristic"], ["model"], ["heuristic", "model"]):
