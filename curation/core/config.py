@@ -21,6 +21,7 @@ SECTIONS = (
     "segmenter",
     "review",
     "captions",
+    "card",
     "training",
     "evaluation",
 )
