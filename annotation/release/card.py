@@ -206,10 +206,11 @@ def _captions(stats: Statistics) -> str:
         return "No captions."
     columns = ["template", "level", "full", "partial", "label"]
     rows = stats.captions[columns].itertuples(index=False, name=None)
-    tokens = stats.caption_tokens
+    tokens, corrected = stats.caption_tokens, stats.caption_reviews["corrected"]
+    by_hand = f"; reviewers corrected the text of {corrected}" if corrected else ""
     return (
-        "Written by templates from fields of the records, never from free text. A full caption "
-        "names plane, age and structures, a partial one two of them.\n\n"
+        f"Written by templates from fields of the records, never from free text{by_hand}. A full "
+        "caption names plane, age and structures, a partial one two of them.\n\n"
         f"{_table(('template set', 'level', 'full', 'partial', 'label only'), rows)}\n\n"
         f"Length in tokens: median {tokens['median']:g}, at most {tokens['max']:g}."
     )

@@ -159,7 +159,8 @@ class ReviewSession:
                 if at == place or not competes(self.items[at], one):
                     raise SonoError("only other proposals of this structure are rejected with it")
             after = self._decided(one, action, drawn)
-            for at, _ in over:
+            # a wrong mask shown on purpose rejects no real one; they come again
+            for at, _ in () if one.kind == "planted" else over:
                 self._save(self.items[at], "reject", self._decided(self.items[at], "reject", None))
             self._save(one, action, after)
             return self.item(place)

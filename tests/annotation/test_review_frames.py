@@ -7,6 +7,7 @@ import pytest
 from review_studies import make_review_study, opened, running
 
 from sono.annotation.captions import build_captions
+from sono.annotation.release.card import _captions
 from sono.annotation.review.session import ReviewSession, StaleError
 from sono.annotation.study_report import write_statistics_report
 from sono.curation.core.errors import SonoError
@@ -181,6 +182,7 @@ def test_a_corrected_caption_is_kept_by_the_next_build(study: Workspace) -> None
     assert text_of(study, FIRST) == text != written
     row = study.captions().set_index(["image_id", "level"]).loc[(FIRST, "global")]
     assert (row["reviewer"], row["tier"]) == ("Weber", "full")
+    assert "corrected the text of 1." in _captions(write_statistics_report(study)[0])
     assert "plane" in list(row["fields"])
     change(study, 0, ga_days=160)
     summary = build_captions(study)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from review_pages import PATIENCE, api, chromium, needs_chromium, opened_page, picture, shows
 from review_studies import HEIGHT, WIDTH, make_review_study, opened
@@ -12,6 +13,7 @@ from review_studies import HEIGHT, WIDTH, make_review_study, opened
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.review.session import ReviewSession, StaleError
+from sono.curation.core.atomic import sha256
 from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, MASKS, from_rows, rows_of
 from sono.curation.core.workspace import Workspace
@@ -165,6 +167,28 @@ def test_a_choice_among_proposals_is_saved_as_a_whole_or_not(session: ReviewSess
     assert not session.log.decisions
     session.decide(0, 0, "accept", over=[(rival["place"], 0)])
     assert session.items[rival["place"]].row["state"] == "rejected"
+
+
+def test_a_wrong_mask_that_is_taken_rejects_no_real_one(study: Workspace) -> None:
+    wrong: list[int] = []
+    while not wrong:  # which masks get a wrong one in their place depends on their ids
+        study.write(MASKS, moved(study.masks()))
+        session = opened(study, "Weber", planted=0.5)
+        wrong = [
+            place
+            for place, one in enumerate(session.items)
+            if one.kind == "planted" and session.item(place)["rivals"]
+        ]
+    (rival,) = session.item(wrong[0])["rivals"]
+    session.decide(wrong[0], 0, "accept", over=[(rival["place"], rival["version"])])
+    assert session.items[rival["place"]].decided is None
+    session.finish()
+    assert set(study.masks()["state"]) == {"proposed"}
+
+
+def moved(masks: pd.DataFrame) -> pd.DataFrame:
+    """The masks with other ids."""
+    return masks.assign(mask_id=[sha256(one.encode())[:16] for one in masks["mask_id"]])
 
 
 def test_the_next_structure_and_buttons_for_touch(
