@@ -218,7 +218,8 @@ def _sector(frame: Frame) -> Sector:
     apex_x = None if found.apex_x is None else found.apex_x + x0
     apex_y = None if found.apex_y is None else found.apex_y + y0
     place = (left + x0, top + y0, right + x0, bottom + y0)
-    return replace(found, box=place, inside=inside, apex_x=apex_x, apex_y=apex_y)
+    insets = tuple((a + x0, b + y0, c + x0, d + y0) for a, b, c, d in found.insets)
+    return replace(found, box=place, inside=inside, apex_x=apex_x, apex_y=apex_y, insets=insets)
 
 
 def _picture_columns(frame: Frame) -> Row:
