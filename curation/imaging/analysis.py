@@ -143,8 +143,9 @@ def _frame_rows(task: AnalysisTask, source: ReadResult) -> Iterator[Row]:
 
 
 def _repeat_row(source: ReadResult, frame: Frame, stands_for_it: int) -> Row:
+    """The row of a frame that is not measured; the frame it repeats has the texts of the file."""
     verdict = asdict(verdict_of([*source.codes, "cine_repeat"], source.message))
-    return _picture_columns(frame) | {"repeats_frame": stands_for_it} | verdict
+    return _picture_columns(frame) | {"repeats_frame": stands_for_it, "private": []} | verdict
 
 
 def _frame_row(task: AnalysisTask, source: ReadResult, frame: Frame) -> Row:
