@@ -157,6 +157,8 @@ def test_a_video_that_opencv_writes_is_read(tmp_path: Path) -> None:
             video.write(np.dstack([GRAY] * 3))
         video.release()
         assert len(read_source(str(tmp_path / name).encode()).frames) == 3
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.mp4").read_bytes())
+    assert read_source(str(tmp_path / "a.png").encode()).codes == ("wrong_extension",)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000", "BMP", "GIF", "TIFF"])
