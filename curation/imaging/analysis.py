@@ -143,8 +143,9 @@ def _frame_rows(task: AnalysisTask, source: ReadResult) -> Iterator[Row]:
 
 
 def _repeat_row(source: ReadResult, frame: Frame, stands_for_it: int) -> Row:
+    """The row of a frame that is not measured; the frame it repeats has the texts of the file."""
     verdict = asdict(verdict_of([*source.codes, "cine_repeat"], source.message))
-    return _picture_columns(frame) | {"repeats_frame": stands_for_it} | verdict
+    return _picture_columns(frame) | {"repeats_frame": stands_for_it, "private": []} | verdict
 
 
 def _frame_row(task: AnalysisTask, source: ReadResult, frame: Frame) -> Row:
@@ -218,7 +219,8 @@ def _sector(frame: Frame) -> Sector:
     apex_x = None if found.apex_x is None else found.apex_x + x0
     apex_y = None if found.apex_y is None else found.apex_y + y0
     place = (left + x0, top + y0, right + x0, bottom + y0)
-    return replace(found, box=place, inside=inside, apex_x=apex_x, apex_y=apex_y)
+    insets = tuple((a + x0, b + y0, c + x0, d + y0) for a, b, c, d in found.insets)
+    return replace(found, box=place, inside=inside, apex_x=apex_x, apex_y=apex_y, insets=insets)
 
 
 def _picture_columns(frame: Frame) -> Row:

@@ -145,19 +145,27 @@ def _parse(content: bytes, limits: Limits) -> tuple["Dataset", bool]:
 
 
 def _read_dataset(content: bytes, bare: bool) -> tuple["Dataset", bool]:
-    """Parse with pydicom.
+    """Parse with pydicom up to zeros, which a copy that was broken off leaves.
 
     It gives up on compressed pixels without an end, so an end is added after the frames before it.
     """
-    from pydicom import dcmread
+    from pydicom.filereader import read_partial
 
-    dataset: Dataset = dcmread(io.BytesIO(content), force=bare)
+    start = 0 if bare else _meta(content)[1]
+    if content[start : start + 8] == bytes(8):
+        raise UnreadableError("truncated", "zeros in place of the dataset; copy the file again")
+    dataset: Dataset = read_partial(io.BytesIO(content), _is_empty, force=bare)
     cut = "PixelData" not in dataset and _UNENDED_PIXELS in content
     return (
-        (dcmread(io.BytesIO(content + _SEQUENCE_END), force=bare), True)
+        (read_partial(io.BytesIO(content + _SEQUENCE_END), _is_empty, force=bare), True)
         if cut
         else (dataset, False)
     )
+
+
+def _is_empty(tag: int, _: str | None, length: int) -> bool:
+    """Whether an element is of zeros alone; pydicom would read each eight bytes as one."""
+    return tag == 0 and length == 0
 
 
 def _remarks(dataset: "Dataset", content: bytes) -> list[str]:

@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from sono.curation.imaging.analysis import examine
+from sono.curation.imaging.analysis import _sector, examine
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.imaging.sector import Sector, crop_to_sector, find_sector
 from sono.curation.phantom.frames import expose
 from sono.curation.phantom.patients import make_patient
-from sono.curation.readers.source import Frame
+from sono.curation.readers.source import Frame, UltrasoundRegion
 
 PATIENT = make_patient(2, "A", 0)
 
@@ -106,6 +106,16 @@ def test_a_blank_corner_of_the_picture_is_no_inset() -> None:
     frame = cv2.GaussianBlur(noise, (0, 0), 1)
     frame[:110, -110:] = 0
     assert not find_sector(frame).insets
+
+
+def test_insets_of_a_region_of_tissue_are_where_they_are_in_the_frame() -> None:
+    shown = with_corner_inset(phantom_frame(1), (8, 9), bright=True)
+    height, width = shown.shape
+    screen = np.pad(shown, ((40, 0), (100, 0)))
+    region = UltrasoundRegion(1, 1, (100, 40, 100 + width - 1, 40 + height - 1), (3, 3), (0.1, 0.1))
+    frame = Frame(0, screen, None, None, None, None, regions=(region,))
+    moved = tuple((a + 100, b + 40, c + 100, d + 40) for a, b, c, d in find_sector(shown).insets)
+    assert moved and _sector(frame).insets == moved
 
 
 def test_a_frame_with_an_inset_has_a_remark() -> None:

@@ -133,6 +133,7 @@ def test_a_file_is_called_what_it_is_whatever_its_name(
     name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
     content = FILES[name][number]
     found = format_of(content)
     assert found is not None and found.name == name
@@ -141,7 +142,7 @@ def test_a_file_is_called_what_it_is_whatever_its_name(
         path.write_bytes(content)
         source = read_source(str(path).encode(), force=force)
         if name in VOLUMES:  # some of them are whole
-            assert source.codes == () or not source.frames
+            assert source.codes == ("wrong_extension",) or not source.frames
             continue
         code = "needs_extra" if found.code == "video" else found.code
         assert source.codes == (code,) and not source.frames
@@ -156,6 +157,8 @@ def test_a_video_that_opencv_writes_is_read(tmp_path: Path) -> None:
             video.write(np.dstack([GRAY] * 3))
         video.release()
         assert len(read_source(str(tmp_path / name).encode()).frames) == 3
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.mp4").read_bytes())
+    assert read_source(str(tmp_path / "a.png").encode()).codes == ("wrong_extension",)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000", "BMP", "GIF", "TIFF"])

@@ -1,6 +1,7 @@
 """DICOM in the forms that hospitals send, on real files and on small ones with known pixels."""
 
 import io
+import time
 from pathlib import Path
 
 import cv2
@@ -221,6 +222,16 @@ def test_a_cut_cine_keeps_the_frames_before_the_cut() -> None:
 def test_a_cut_single_picture_is_truncated() -> None:
     whole = stored(dataset(encapsulate([JPEG]), JPEGBaseline8Bit))
     assert read_dicom(whole[:-200]).codes == ("truncated",)
+
+
+@pytest.mark.parametrize("kept", [132, 346, None])
+def test_zeros_that_a_broken_copy_leaves_are_not_read_one_by_one(kept: int | None) -> None:
+    content = stored(dataset())
+    start = time.process_time()
+    source = read_dicom(content[:kept] + bytes(16 << 20))
+    assert time.process_time() - start < 3  # seconds; it took 20
+    assert len(source.frames) == (kept is None)
+    assert "truncated" in source.codes or kept is None
 
 
 def test_a_jpeg_larger_than_its_header_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,17 @@ def test_a_chain_of_pages_that_breaks_off_is_said() -> None:
     np.testing.assert_array_equal(source.frames[0].gray, PAGES[0])
 
 
+def test_texts_of_a_file_are_kept_once_for_frames_that_repeat(tmp_path: Path) -> None:
+    """A text of 1 MB for each of 9,000 pages made a table that could not be read again."""
+    path = tmp_path / "1.tif"
+    path.write_bytes(tiff([PAGES[0]] * 6, tags=[{270: "Wolstenholme"}] * 6))
+    task = AnalysisTask(
+        bytes(tmp_path), b"key", tmp_path / "frames", tmp_path / "held", QualityConfig(text="off")
+    )
+    rows = analyze(task, bytes(path))
+    assert [row["private"] for row in rows] == [["Wolstenholme"], *[[]] * 5]
+
+
 def chained(pages: list[NDArray[np.generic]], order: str, is_big: bool) -> bytes:
     """A deflated TIFF or BigTIFF file in a byte order, each page after its directory."""
     number, count, start = ("Q", "Q", 16) if is_big else ("I", "H", 8)

@@ -44,12 +44,6 @@ def read(tmp_path: Path) -> Callable[..., ReadResult]:
     return read_bytes
 
 
-def test_a_video_with_the_name_of_a_picture_has_a_remark(tmp_path: Path) -> None:
-    (tmp_path / "1.png").write_bytes(video(moving(3)))
-    source = read_source(str(tmp_path / "1.png").encode())
-    assert len(source.frames) == 3 and source.codes == ("wrong_extension",)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_frame_is_read_with_its_time(
     kind: str, sound: dict[str, bytes], read: Callable[..., ReadResult]
