@@ -9,7 +9,7 @@ install: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev,dicom,video,ocr,pacs,onnx,bert,pretrained,review,object-store,docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev,dicom,video,ocr,pacs,onnx,bert,pretrained,review,object-store,publish,docs]"
 	# pip compiles on one core; this uses all cores and skips what is rarely imported
 	$(BIN)/python -m compileall -q -j 0 -x '/(tests?|transformers/models)/' .venv/lib >/dev/null || true
 	touch $@

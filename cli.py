@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import sono.annotation.commands
+import sono.annotation.release.commands
 import sono.curation.commands
 import sono.evaluation.commands
 import sono.training.commands
@@ -33,6 +34,7 @@ SETTINGS = {
     "masks": "sono.annotation.propose:MaskConfig",
     "segmenter": "sono.annotation.segmenter.config:SegmenterConfig",
     "captions": "sono.annotation.captions:CaptionConfig",
+    "card": "sono.annotation.release.card_config:CardConfig",
     "training": "sono.training.config:TrainingConfig",
     "evaluation": "sono.evaluation.config:EvaluationConfig",
 }
@@ -82,10 +84,12 @@ app.add_typer(sono.curation.commands.app)
 app.add_typer(sono.curation.commands.records, name="records")
 app.add_typer(sono.curation.commands.quarantine, name="quarantine")
 sono.curation.commands.export.add_typer(sono.training.commands.export)
+sono.curation.commands.export.add_typer(sono.annotation.release.commands.export)
 app.add_typer(sono.curation.commands.export, name="export")
 app.add_typer(sono.annotation.commands.masks, name="masks")
 app.add_typer(sono.annotation.commands.captions, name="captions")
 app.add_typer(sono.annotation.commands.app)
+app.add_typer(sono.annotation.release.commands.app)
 app.add_typer(sono.training.commands.app)
 app.add_typer(sono.training.commands.model_app, name="model")
 app.add_typer(sono.evaluation.commands.app)

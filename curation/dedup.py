@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sono.curation.core.atomic import write_bytes
 from sono.curation.core.drawing import contact_sheet
@@ -117,8 +118,10 @@ def run_dedup(
         workspace.refuse_none_accepted(images)
         exact = _exact_pairs(images)
         crowd, mirrored = _candidates(images)
-        near = _confirmed(workspace, images, crowd, flipped=False)
-        flipped = _confirmed(workspace, images, mirrored, flipped=True)
+        places = hashed_frames(images)
+        load = picture_loader(workspace, images, places)
+        near = _confirmed(images, places, crowd, correlations(crowd, load))
+        flipped = _confirmed(images, places, mirrored, correlations(mirrored, load, flipped=True))
         grouped = _group(workspace, images, near)
         table = pd.concat(
             [
@@ -167,11 +170,12 @@ def _candidates(images: pd.DataFrame) -> tuple[NearPairs, NearPairs]:
 
 
 def _confirmed(
-    workspace: Workspace, images: pd.DataFrame, pairs: NearPairs, flipped: bool
+    images: pd.DataFrame, places: NDArray[np.intp], pairs: NearPairs, found: NDArray[np.floating]
 ) -> pd.DataFrame:
-    """The pairs whose pixels correlate, or whose frames are not stored here to be compared."""
-    places = hashed_frames(images)
-    found = correlations(pairs, picture_loader(workspace, images, places), flipped)
+    """The pairs whose pixels correlate, or whose frames are not stored here to be compared.
+
+    `places` [N] are the rows of the compared frames, `found` [P] the correlations of `pairs`.
+    """
     first, second = places[pairs.first], places[pairs.second]
     pixels = images["image_id"]
     twins = pixels.iloc[first].to_numpy(object) == pixels.iloc[second].to_numpy(object)

@@ -20,6 +20,7 @@ SECTIONS = (
     "masks",
     "segmenter",
     "captions",
+    "card",
     "training",
     "evaluation",
 )

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ from sono.curation.dataset.splits import SplitConfig, assign_splits, earlier_spl
 from sono.curation.imaging.perceptual_hash import small_frame
 from sono.curation.records.namespaces import namespaces
 from sono.curation.records.patients import Id, of_hospitals, same_patients
+
+HELD = 1 << 16  # small frames of 4 kB kept in memory while pairs are confirmed
+FRAME_COLUMNS = [
+    "file", "crop_x0", "crop_y0", "crop_x1", "crop_y1", "source_height", "source_width",
+]  # fmt: skip
 
 
 def build_images(workspace: Workspace) -> pd.DataFrame:
@@ -152,10 +158,17 @@ def hashed_frames(images: pd.DataFrame) -> NDArray[np.intp]:
 def picture_loader(
     workspace: Workspace, images: pd.DataFrame, places: NDArray[np.intp]
 ) -> Callable[[int], NDArray[np.uint8] | None]:
-    """A function that loads the small frame of the row at `places[index]`, None where missing."""
+    """A function that loads the small frame of the row at `places[index]`, None where missing.
 
+    It keeps the last `HELD` small frames in memory.
+    """
+    rows: dict[str, list[Any]] = {
+        name: images[name].iloc[places].tolist() for name in FRAME_COLUMNS
+    }
+
+    @lru_cache(maxsize=HELD)
     def load(index: int) -> NDArray[np.uint8] | None:
-        row = images.iloc[places[index]]
+        row = {name: values[index] for name, values in rows.items()}
         path = None if pd.isna(row["file"]) else _existing(workspace, row["file"])
         if path is None or not path.is_file():
             return None

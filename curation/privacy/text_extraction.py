@@ -200,31 +200,52 @@ def _unbase64(text: str) -> bytes:
 def _table_texts(source: Path | io.BytesIO, name: str = "") -> Iterator[Text]:
     """Yield the distinct cells of every column, then the column names and metadata.
 
-    Columns of numbers of sono's own table `name` are left out.
+    Columns of numbers of sono's own table `name` are left out. Of pictures in cells only the texts
+    around the pixels are searched.
     """
     with pq.ParquetFile(source) as file:
         names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
-        table = file.read()
-    for column in names:
-        if (name, column) not in _NUMBERS:
-            yield (
-                f"column '{column}'",
-                "\n".join(map(_cell, _distinct(table[column].combine_chunks()))),
-            )
+        wanted = [column for column in names if (name, column) not in _NUMBERS]
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=wanted)
+            for column in wanted:
+                place = f"column '{column}'"
+                for values in _flat(table[column].combine_chunks()):
+                    yield from _cell_texts(place, _distinct(values))
     described = [*names, *(decoded(part) for pair in metadata.items() for part in pair)]
     yield DESCRIPTION, "\n".join(described)
 
 
-def _distinct(values: pa.Array) -> list[object]:
+def _flat(values: pa.Array) -> Iterator[pa.Array]:
+    """The values of a column, those of lists and structures in arrays of their own."""
     while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
         values = values.flatten()
-    with suppress(pa.ArrowNotImplementedError):  # Arrow cannot find distinct structures
+    if pa.types.is_struct(values.type):
+        for part in values.flatten():
+            yield from _flat(part)
+    else:
+        yield values
+
+
+def _distinct(values: pa.Array) -> list[object]:
+    with suppress(pa.ArrowNotImplementedError):  # of kinds that Arrow cannot compare
         values = values.unique()
     return [value for value in values.to_pylist() if value is not None]
 
 
-def _cell(value: object) -> str:
-    return decoded(value) if isinstance(value, bytes) else str(value)
+def _cell_texts(place: str, cells: list[object]) -> Iterator[Text]:
+    """The texts of the cells of a column, all in one but for those with contents of their own."""
+    plain: list[str] = []
+    for cell in cells:
+        if isinstance(cell, bytes):
+            for inner, text in _content_texts(cell, "", 1):
+                if inner:
+                    yield f"{place}, {inner}" if inner != CLOSED else CLOSED, text
+                else:
+                    plain.append(text)
+        else:
+            plain.append(str(cell))
+    yield place, "\n".join(plain)
 
 
 def _png_text(content: bytes) -> str:
@@ -271,7 +292,12 @@ def _array_text(content: bytes) -> str:
     except (ValueError, EOFError):  # damaged, or pickled
         return decoded(content)
     texts = (
-        [] if values.dtype.kind in "biufc" else [_cell(value) for value in values.ravel().tolist()]
+        []
+        if values.dtype.kind in "biufc"
+        else [
+            decoded(value) if isinstance(value, bytes) else str(value)
+            for value in values.ravel().tolist()
+        ]
     )
     return "\n".join([decoded(content[: len(content) - values.nbytes]), *texts])
 

@@ -268,6 +268,12 @@ COMMANDS: dict[str, Command] = {
         "out",
         writes=5,
     ),
+    "export dataset": Command(
+        "export dataset {out} -q", "search", (SETTING, PLANES, *CAPTIONED, FRAME), "out", writes=1
+    ),
+    "card": Command(
+        "card {out}/CARD.md", "search", (SETTING, PLANES, *CAPTIONED), "out/CARD.md", writes=1
+    ),
     "masks import": Command(
         "masks import {given}/masks.json",
         "vault",

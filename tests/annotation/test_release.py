@@ -1,0 +1,396 @@
+"""A study as a data set: what each layout holds, read back by the tools it is made for."""
+
+import csv
+import io
+import itertools
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools.coco import COCO
+from studies import fill_vault
+
+from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.release.export import Layout, export_dataset, write_card
+from sono.annotation.release.questions import ASKED
+from sono.curation.core.errors import PrivacyError, SonoError
+from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
+from sono.curation.core.rle import decode
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows, rows_of
+from sono.curation.core.workspace import Workspace
+
+Picture = NDArray[np.uint8]
+LAYOUTS: tuple[Layout, ...] = (
+    "huggingface", "imagefolder", "webdataset", "coco", "open-clip", "sonoclip",
+)  # fmt: skip
+SPLITS = ["train", "train", "val", "test", None]
+PLANES = ["femur", "transthalamic", "other", None, "femur"]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Workspace:
+    """Five frames in all splits, with holes, parts and overlaps in masks, and unknown facts."""
+    workspace = Workspace.create(tmp_path / "study")
+    rows: list[dict[str, Any]] = []
+    masks, captions = [], []
+    for number, (split, plane) in enumerate(zip(SPLITS, PLANES, strict=True)):
+        gray = np.random.default_rng(number).integers(20, 200, (24, 31 + number), np.uint8)
+        image_id = image_id_of(gray)
+        file = frame_file(image_id, gray)
+        (workspace.root / file).parent.mkdir(parents=True, exist_ok=True)
+        (workspace.root / file).write_bytes(encode_png(gray))
+        row: dict[str, Any] = {
+            "image_id": image_id, "source_id": f"{number:016x}", "frame": 0, "split": split,
+            "status": "accepted", "height": gray.shape[0], "width": gray.shape[1], "file": file,
+            "plane": plane, "reasons": ["soft"] * (number == 1),
+        }  # fmt: skip
+        if number < 2:
+            row |= {"patient_id": f"{number:016x}", "center": "A", "ga_days": 150, "bpd_mm": 52.5}
+            row |= {"findings": ["normal appearance"]}
+        rows.append(row)
+        if number != 4:
+            ring = np.zeros(gray.shape, np.bool_)
+            ring[3:15, 4:20], ring[6:9, 7:12] = True, False
+            parts = np.zeros(gray.shape, np.bool_)
+            parts[0, 0] = parts[20:, 25:] = True
+            masks += [
+                mask_row(row, ring, "fetal head", "import", state="accepted"),
+                mask_row(row, parts | ring, "thalami", "sam", state="edited", reviewer="R1"),
+                mask_row(row, parts, "femur", "heuristic", state="proposed"),
+                mask_row(row, ring, "femur", "sam", state="rejected"),
+            ]
+        texts = {"short-1": f"Caption {number} of the fetal head; naïve", "standard-1": "Another."}
+        captions += [_caption(image_id, text, template) for template, text in texts.items()]
+    workspace.write(IMAGES, from_rows(IMAGES, rows))
+    workspace.write(MASKS, mask_table(masks))
+    table = rows_of(workspace.masks())
+    captions += [
+        _caption(mask["image_id"], f"The {mask['structure']}.", "short-1", mask["mask_id"])
+        for mask in table
+    ]
+    workspace.write(CAPTIONS, from_rows(CAPTIONS, captions))
+    fill_vault(workspace)
+    return workspace
+
+
+def _caption(
+    image_id: str, text: str, template: str, mask_id: str | None = None
+) -> dict[str, object]:
+    level = "region" if mask_id else "global"
+    return {
+        "image_id": image_id, "mask_id": mask_id, "level": level, "text": text,
+        "template": template, "tier": "full", "tokens": 5, "fields": [],
+    }  # fmt: skip
+
+
+def truth(study: Workspace, proposed: bool = False) -> dict[str, dict[str, Any]]:
+    """What every reader must find, by image id."""
+    wanted = {"accepted", "edited", *(["proposed"] if proposed else [])}
+    masks = [row for row in rows_of(study.masks()) if row["state"] in wanted]
+    captions = rows_of(study.captions().sort_values("template"))
+    found = {}
+    for row in rows_of(study.images()):
+        image_id = row["image_id"]
+        split = {None: "unassigned", "val": "validation"}.get(row["split"], row["split"])
+        found[image_id] = {
+            "pixels": np.asarray(Image.open(study.root / row["file"])),
+            "split": split,
+            "plane": row["plane"],
+            "captions": [
+                one["text"]
+                for one in captions
+                if one["image_id"] == image_id and one["mask_id"] is None
+            ],
+            "masks": {
+                one["mask_id"]: decode(one["counts"], one["height"], one["width"])
+                for one in masks
+                if one["image_id"] == image_id
+            },
+        }
+    return found
+
+
+def assert_same(found: dict[str, dict[str, Any]], wanted: dict[str, dict[str, Any]]) -> None:
+    assert found.keys() == wanted.keys()
+    for image_id, one in wanted.items():
+        mine = found[image_id]
+        assert {k: mine[k] for k in ("split", "plane", "captions") if k in mine} == {
+            k: one[k] for k in ("split", "plane", "captions") if k in mine
+        }
+        np.testing.assert_array_equal(mine["pixels"], one["pixels"])
+        assert mine["masks"].keys() == one["masks"].keys()
+        for mask_id, pixels in one["masks"].items():
+            np.testing.assert_array_equal(mine["masks"][mask_id], pixels)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+
+
+def load(folder: Path, cache: Path) -> Any:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    return datasets.load_dataset(str(folder), cache_dir=str(cache))
+
+
+def from_datasets(loaded: Any, names: list[str] | None = None) -> dict[str, dict[str, Any]]:
+    """The samples of all splits; `names` are those of planes that are numbers."""
+    found = {}
+    for split, table in loaded.items():
+        for row in table:
+            plane = row["plane"]
+            found[row["image_id"]] = {
+                "pixels": np.asarray(row["image"]),
+                "split": split,
+                "plane": names[plane] if names and plane is not None else plane,
+                "captions": row["captions"],
+                "masks": {one["mask_id"]: np.asarray(one["mask"]) > 0 for one in row["masks"]},
+            }
+    return found
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("proposed", [False, True])
+def test_datasets_loads_parquet_with_types(
+    study: Workspace, tmp_path: Path, proposed: bool
+) -> None:
+    summary = export_dataset(study, tmp_path / "out", "huggingface", proposed)
+    loaded = load(tmp_path / "out", tmp_path / "cache")
+    kinds = loaded["train"].features
+    assert type(kinds["image"]).__name__ == "Image"
+    assert type(kinds["masks"].feature["mask"]).__name__ == "Image"
+    names = kinds["plane"].names
+    assert len(names) == 25
+    assert names[-1] == "other"
+    assert kinds["ga_days"].dtype == "int32"
+    assert_same(from_datasets(loaded, names), truth(study, proposed))
+    assert summary.masks == (12 if proposed else 8)
+    assert any("4 masks were not reviewed" in one for one in summary.remarks) is not proposed
+
+
+@pytest.mark.usefixtures("offline")
+def test_datasets_loads_the_image_folder(study: Workspace, tmp_path: Path) -> None:
+    export_dataset(study, tmp_path / "out", "imagefolder")
+    assert_same(from_datasets(load(tmp_path / "out", tmp_path / "cache")), truth(study))
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_croissant_is_valid_and_loads_equal_frames(
+    study: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant")
+    with study.config_path.open("a", encoding="utf-8") as settings:
+        settings.write('\n[card]\npublished = "2026-11-29"\n')
+    export_dataset(study, tmp_path / "out", "huggingface")
+    monkeypatch.chdir(tmp_path)
+    described = mlcroissant.Dataset(tmp_path / "out" / "croissant.json")
+    issues = described.metadata.ctx.issues
+    assert not issues.errors
+    assert not issues.warnings
+    names = json.loads((tmp_path / "out" / "croissant.json").read_text())
+    assert len([key for key in names if key.startswith("rai:")]) == 20
+    found = {}
+    for row in itertools.islice(described.records("frames"), 100):
+        get = {key.removeprefix("frames/"): value for key, value in row.items()}
+        ids = [one.decode() for one in get["mask_ids"]]
+        found[get["image_id"].decode()] = {
+            "pixels": np.asarray(get["image"]),
+            "split": get["split"].decode(),
+            "captions": [one.decode() for one in get["captions"]],
+            "masks": {
+                one: np.asarray(mask) > 0 for one, mask in zip(ids, get["masks"], strict=True)
+            },
+        }
+    assert_same(found, truth(study))
+
+
+def test_webdataset_shards_hold_everything(study: Workspace, tmp_path: Path) -> None:
+    export_dataset(study, tmp_path / "out", "webdataset")
+    found = {}
+    for shard in (tmp_path / "out").glob("*.tar"):
+        with tarfile.open(shard) as members:
+            files = {one.name: members.extractfile(one).read() for one in members}  # type: ignore[union-attr]
+        for name, content in files.items():
+            stem, suffix = name.split(".", 1)
+            if suffix == "json":
+                values = json.loads(content)
+                assert files[f"{stem}.txt"].decode() == values["captions"][0]
+                found[stem] = {
+                    "pixels": np.asarray(Image.open(io.BytesIO(files[f"{stem}.png"]))),
+                    "split": shard.name.rsplit("-", 1)[0],
+                    "plane": values["plane"],
+                    "captions": values["captions"],
+                    "masks": {
+                        one["mask_id"]: _pixels(one["segmentation"]) for one in values["masks"]
+                    },
+                }
+    assert_same(found, truth(study))
+
+
+def _pixels(runs: dict[str, Any]) -> NDArray[np.bool_]:
+    return decode(runs["counts"], *runs["size"])
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_pycocotools_reads_captions_and_instances(study: Workspace, tmp_path: Path) -> None:
+    export_dataset(study, tmp_path / "out", "coco")
+    found: dict[str, dict[str, Any]] = {}
+    for split in ("train", "validation", "test", "unassigned"):
+        captions = COCO(tmp_path / "out" / "annotations" / f"captions_{split}.json")
+        instances = COCO(tmp_path / "out" / "annotations" / f"instances_{split}.json")
+        for image in captions.loadImgs(captions.getImgIds()):
+            own = instances.loadAnns(instances.getAnnIds(image["id"]))
+            found[image["image_id"]] = {
+                "pixels": np.asarray(Image.open(tmp_path / "out/images" / image["file_name"])),
+                "split": split,
+                "plane": image["plane"],
+                "captions": [
+                    one["caption"] for one in captions.loadAnns(captions.getAnnIds(image["id"]))
+                ],
+                "masks": {
+                    one["attributes"]["mask_id"]: instances.annToMask(one) > 0 for one in own
+                },
+            }
+            assert all(one["area"] == instances.annToMask(one).sum() for one in own)
+    assert_same(found, truth(study))
+
+
+def test_open_clip_reads_a_row_for_each_caption(study: Workspace, tmp_path: Path) -> None:
+    export_dataset(study, tmp_path / "out", "open-clip")
+    wanted = truth(study)
+    rows = []
+    for table in (tmp_path / "out").glob("*.csv"):
+        with table.open(encoding="utf-8", newline="") as file:
+            rows += list(csv.DictReader(file, delimiter="\t"))
+    pairs = sorted((Path(row["filepath"]).stem, row["title"]) for row in rows)
+    assert pairs == sorted((name, text) for name, one in wanted.items() for text in one["captions"])
+    for row in rows:
+        pixels = np.asarray(Image.open(tmp_path / "out" / row["filepath"]))
+        np.testing.assert_array_equal(pixels, wanted[Path(row["filepath"]).stem]["pixels"])
+
+
+def test_sonoclip_finds_its_fields(study: Workspace, tmp_path: Path) -> None:
+    """Read as the published code does: stems, then JSON and picture of each."""
+    export_dataset(study, tmp_path / "out", "sonoclip")
+    data = tmp_path / "out" / "data"
+    wanted = truth(study)
+    values = json.loads((tmp_path / "out/test/ul_test.json").read_text())
+    places = dict.fromkeys(values, tmp_path / "out/test/images")
+    for split in ("train", "val", "unassigned"):
+        for stem in (data / f"{split}_stems.txt").read_text().split():
+            values[stem] = json.loads((data / "jsons" / f"{stem}.json").read_text())
+            places[stem] = data / "images"
+    found = {}
+    for stem, one in values.items():
+        lengths = {len(one[name]) for name in ("ref_exps", "mask_captions", "seudo_masks")}
+        assert lengths == {len(wanted[stem]["masks"])}
+        for (start, end), mask in zip(one["ref_exps"], one["masks"], strict=True):
+            named = one["caption"][start:end]
+            assert named == (
+                mask["structure"] if mask["structure"] in one["caption"] else one["caption"]
+            )
+        assert one["caption"] == one["captions"][0]
+        ids = [mask["mask_id"] for mask in one["masks"]]
+        found[stem] = one | {
+            "pixels": np.asarray(Image.open(places[stem] / f"{stem}.png")),
+            "masks": dict(zip(ids, map(_pixels, one["seudo_masks"]), strict=True)),
+        }
+    assert_same(found, wanted)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_export_can_be_repeated_and_checked(
+    study: Workspace, tmp_path: Path, layout: Layout
+) -> None:
+    for name in ("one", "two"):
+        export_dataset(study, tmp_path / name, layout)
+    files = [
+        {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        for folder in (tmp_path / "one", tmp_path / "two")
+    ]
+    assert files[0] == files[1]
+    assert os.system(f"cd {tmp_path / 'one'} && sha256sum --check --quiet SHA256SUMS") == 0
+    assert len((tmp_path / "one/SHA256SUMS").read_text().splitlines()) == len(files[0]) - 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_damaged_frame_leaves_nothing(study: Workspace, tmp_path: Path, layout: Layout) -> None:
+    path = study.root / rows_of(study.images())[2]["file"]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SonoError, match="missing or damaged"):
+        export_dataset(study, tmp_path / "out", layout)
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_private_string_stops_every_layout(
+    study: Workspace, tmp_path: Path, layout: Layout
+) -> None:
+    sources = study.sources()
+    sources["private"] = [["Okonkwo"]] * len(sources)
+    study.write_vault(study.sources_path, _sources_spec(), sources)
+    captions = study.captions()
+    captions.loc[captions["level"] == "global", "text"] = "The femur of Okonkwo."
+    study.write(CAPTIONS, captions)
+    with pytest.raises(PrivacyError):
+        export_dataset(study, tmp_path / "out", layout)
+    assert not (tmp_path / "out").exists()
+
+
+def _sources_spec() -> Any:
+    from sono.curation.core.vault_tables import SOURCES
+
+    return SOURCES
+
+
+def test_a_study_without_captions_says_what_to_do(study: Workspace, tmp_path: Path) -> None:
+    study.path(CAPTIONS).unlink()
+    with pytest.raises(SonoError, match="sono captions build"):
+        export_dataset(study, tmp_path / "out", "huggingface")
+
+
+def test_the_card_states_what_is_set_and_names_what_is_not(
+    study: Workspace, tmp_path: Path
+) -> None:
+    with study.config_path.open("a", encoding="utf-8") as settings:
+        settings.write('\n[card]\nethics = "Board 7, waived | 2025"\nduo = "DUO:0000042"\n')
+    summary = write_card(study, tmp_path / "CARD.md")
+    text = (tmp_path / "CARD.md").read_text()
+    assert "| Which ethics committee approved it? | Board 7, waived \\| 2025 |" in text
+    assert set(summary.not_stated) == ASKED.keys() - {"ethics", "duo"}
+    assert text.count("| not stated |") == len(summary.not_stated)
+    assert "| read | 5 | from 5 files |" in text
+    assert "| fetal head | import | 0 | 4 | 0 | 0 |" in text
+    export_dataset(study, tmp_path / "out", "huggingface")
+    assert json.loads((tmp_path / "out/croissant.json").read_text())["usageInfo"].endswith(
+        "0000042"
+    )
+
+
+def test_a_wrong_term_of_use_is_refused(study: Workspace, tmp_path: Path) -> None:
+    with study.config_path.open("a", encoding="utf-8") as settings:
+        settings.write('\n[card]\nduo = "research only"\n')
+    with pytest.raises(SonoError, match=r"card\.duo"):
+        write_card(study, tmp_path / "CARD.md")
+
+
+def test_a_file_that_is_no_card_is_not_replaced(study: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("mine")
+    with pytest.raises(SonoError):
+        write_card(study, tmp_path / "notes.md")
+    assert (tmp_path / "notes.md").read_text() == "mine"
