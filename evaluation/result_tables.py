@@ -152,6 +152,7 @@ def result_tables(metrics: Mapping[str, Any]) -> dict[str, ResultTable]:
         *_confusion_tables(metrics),
         _retrieval_table(metrics),
         *_probability_tables(metrics),
+        _strata_table(metrics),
     ]
     return {table.name: table for table in tables if table.cells}
 
@@ -279,6 +280,15 @@ def _retrieval_table(metrics: Mapping[str, Any]) -> ResultTable:
         if found
     ]
     return ResultTable("retrieval", ("query", "recall"), PERCENT, tuple(cells))
+
+
+def _strata_table(metrics: Mapping[str, Any]) -> ResultTable:
+    cells = [
+        Cell(row["group"], name, Interval.from_dict(row[name]), _counts(row))
+        for row in metrics["strata"]["groups"]
+        for name in ("top1_macro", "top1_micro")
+    ]
+    return ResultTable("strata", ("group", "metric"), PERCENT, tuple(cells))
 
 
 def _probability_tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:

@@ -72,8 +72,8 @@ KEY_WORDS = words_of(
 
     answers among difference follow follows jittered minus moved phrasing phrasings
 
-    accuracy answered aurc auroc bins brier calibration cluster coverage errors fitted kept measures
-    probabilities probability refusal reliability risk temperature
+    above accuracy answered aurc auroc bins brier calibration cluster coverage errors fitted kept
+    measures probabilities probability refusal reliability risk sd strata temperature without
     """
 )
 
