@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from sono.annotation.weights.weight_files import short
@@ -49,20 +50,25 @@ def fit_calibration(study: RegionStudy) -> Calibration | None:
     """
     if len(np.unique(study.plane_index)) < 2:
         return None
-    whole = np.ones((study.side, study.side), np.bool_)
-    features = mode_features(
-        study.model, study.files, ["all_one"], lambda mode, row: whole, study.batch_size
-    )
-    names = [study.templates.render_prompts(plane.name) for plane in study.planes.planes]
-    scores = cosines(features["all_one"], class_features(study.model, names))
+    scores = whole_scores(study)
     right = (predict(scores) == study.plane_index).all()
     logits = float(study.model.logit_scale.detach().exp()) * scores
     return Calibration(
         1.0 if right else round(fit_temperature(logits, study.plane_index), 6),
         len(study.plane_index),
         len(np.unique(study.clusters)),
-        len(names),
+        scores.shape[1],
     )
+
+
+def whole_scores(study: RegionStudy) -> NDArray[np.float64]:
+    """Cosines [frames, planes] of the whole frames with all planes of the study."""
+    whole = np.ones((study.side, study.side), np.bool_)
+    features = mode_features(
+        study.model, study.files, ["all_one"], lambda mode, row: whole, study.batch_size
+    )
+    names = [study.templates.render_prompts(plane.name) for plane in study.planes.planes]
+    return cosines(features["all_one"], class_features(study.model, names))
 
 
 def save_calibration(checkpoint: Path, found: Calibration) -> None:

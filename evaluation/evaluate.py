@@ -22,7 +22,12 @@ from sono.curation.core.tables import CAPTIONS, usable_captions
 from sono.curation.core.workspace import Workspace
 from sono.curation.dataset.exams import orphan_sentence
 from sono.curation.privacy.gate import check_privacy
-from sono.evaluation.calibrate import fit_calibration, save_calibration
+from sono.evaluation.calibrate import (
+    Calibration,
+    fit_calibration,
+    save_calibration,
+    whole_scores,
+)
 from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.modes import (
@@ -35,6 +40,8 @@ from sono.evaluation.modes import (
 )
 from sono.evaluation.outlines import Outlines, stored_outlines
 from sono.evaluation.predictions import write_predictions, write_region_predictions
+from sono.evaluation.probabilities import Frames as LogitFrames
+from sono.evaluation.probabilities import probability_results
 from sono.evaluation.proposed_regions import (
     Weighting,
     choose_weight,
@@ -112,10 +119,12 @@ def evaluate(
     calibration = fit_calibration(study.validation)
     if calibration is not None:
         save_calibration(chosen_checkpoint(folder), calibration)
+    probabilities = _probabilities(study, scored, calibration)
     names = {plane.id: plane.name for plane in study.planes.planes}
     evidence = Evidence(target, selection, plan, scored, info.planes_seen, names, study.draws)
     metrics = collect_results(evidence) | _provenance(study)
     metrics |= {"captions": _captions(study, features["all_one"]), "region_control": control}
+    metrics["probabilities"] = probabilities
     if "regions" in settings.modes:
         metrics["region_planes"] = region_planes_results(weighting, metrics["differences"])
     metrics["checkpoint"] = chosen_checkpoint(folder).name
@@ -193,10 +202,13 @@ class _Study:
     @cached_property
     def pixels(self) -> Frames:
         """The frames of the frame cache if it exists, else their files."""
-        packed = kept_frames(
-            self.workspace, self.selection.frames["file"].tolist(), self.model.image_size
-        )
-        return self.files if packed is None else packed
+        return self.packed_or_files(self.selection.frames)
+
+    def packed_or_files(self, frames: pd.DataFrame) -> Frames:
+        """The pixels of `frames`: those of the frame cache if it has all of them, else files."""
+        names = [str(file) for file in frames["file"]]
+        packed = kept_frames(self.workspace, names, self.model.image_size)
+        return [self.workspace.root / name for name in names] if packed is None else packed
 
     @cached_property
     def regions(self) -> RegionStudy:
@@ -223,7 +235,7 @@ class _Study:
         """The validation frames of training that are unrelated to the selected ones."""
         images = self.workspace.accepted_images()
         known = validation_frames(images, self.info.held_out, self.selection.frames)
-        return self.region_study(known, [self.workspace.root / str(file) for file in known["file"]])
+        return self.region_study(known, self.packed_or_files(known))
 
     @cached_property
     def outlines(self) -> Outlines:
@@ -312,6 +324,22 @@ def _with_proposed_regions(study: _Study, scored: Scored) -> tuple[Scored, Weigh
     scores = scored.scores | added
     scores = {mode: scores[mode] for mode in MODES if mode in scores}
     return replace(scored, scores=scores), weighting
+
+
+def _probabilities(
+    study: _Study, scored: Scored, calibration: Calibration | None
+) -> dict[str, Any]:
+    """The results of the probabilities of whole frames, and of frames without a plane."""
+    others, whole = study.selection.others, None
+    scale = float(study.model.logit_scale.detach().exp())
+    known = LogitFrames(scale * scored.scores["all_one"], scored.clusters)
+    if len(others):
+        table = pd.concat([study.selection.frames, others])
+        own = cluster_index(table["patient_id"], table["study_id"], table["source_id"])
+        known = replace(known, clusters=own[: len(scored.truth)])
+        scores = whole_scores(study.region_study(others, study.packed_or_files(others)))
+        whole = LogitFrames(scale * scores, own[len(scored.truth) :])
+    return probability_results(known, scored.truth, whole, calibration, study.draws)
 
 
 def _provenance(study: _Study) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sono.curation.core.atomic import sha256
 from sono.evaluation.region_control.measures import RegionFeatures
 from sono.evaluation.summaries import Scored
 
-EXAMPLES = 18
+EXAMPLES, HARDEST = 18, 12
 FRAMES, MASKS = 6, 3  # of the figure of region control
 
 
@@ -26,6 +26,17 @@ def pick_examples(scored: Scored, image_ids: Sequence[str], count: int = EXAMPLE
     ]
     few = [min(len(side), count // 2) for side in sides]
     return sides[0][: count - few[1]] + sides[1][: count - few[0]]
+
+
+def hardest_frames(scored: Scored, image_ids: Sequence[str], count: int = HARDEST) -> list[int]:
+    """The indices of the wrong answers that are furthest above the truth, among the planes present.
+
+    The margin is the cosine of the answer minus that of the truth.
+    """
+    scores = scored.scores["all_one"][:, scored.present]
+    margin = scores.max(axis=1) - scores[np.arange(len(scores)), scored.present_truth]
+    wrong = [number for number in range(len(image_ids)) if margin[number] > 0]
+    return sorted(wrong, key=lambda number: (-margin[number], image_ids[number]))[:count]
 
 
 def pick_masks(data: RegionFeatures, image_ids: Sequence[str]) -> list[list[int]]:

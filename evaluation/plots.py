@@ -45,11 +45,11 @@ def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str
         if count:
             color = "white" if share[row, column] > 0.55 else INK
             axes.text(column, row, str(count), ha="center", va="center", fontsize=9, color=color)
-    _hide_frame(axes)
+    hide_frame(axes)
     legend = figure.colorbar(colors, ax=axes, shrink=0.6, aspect=20, format="{x:.0%}")
     legend.set_label("share of the plane's frames", fontsize=9, color=INK)
-    _hide_frame(legend.ax)
-    return _png(figure)
+    hide_frame(legend.ax)
+    return png(figure)
 
 
 def modes_plot(
@@ -92,8 +92,8 @@ def modes_plot(
         axes.set(xlim=(-2, 102), ylim=(len(rows) - 0.4, -0.9))
         axes.set_xlabel(f"{metric}, percent", fontsize=9, color=INK)
         axes.set_title(title, loc="left", color=INK, fontsize=10)
-        _hide_frame(axes)
-    return _png(figure)
+        hide_frame(axes)
+    return png(figure)
 
 
 def frame_card(
@@ -159,7 +159,7 @@ def region_plot(frames: Mapping[str, Sequence[Panel]], across: int = 2) -> bytes
         grid[row, first].set_title(title, loc="left", color=INK, fontsize=9)
         for step, panel in enumerate(panels):
             _draw_panel(grid[row, first + step], panel)
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_panel(axes: "Axes", panel: Panel, side: int = 256) -> None:
@@ -181,13 +181,15 @@ def _draw_panel(axes: "Axes", panel: Panel, side: int = 256) -> None:
     )
 
 
-def _hide_frame(axes: "Axes") -> None:
+def hide_frame(axes: "Axes") -> None:
+    """Remove the box and the ticks of a diagram."""
     axes.tick_params(length=0, labelsize=9, colors=INK)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
 
 
-def _png(figure: "Figure") -> bytes:
+def png(figure: "Figure") -> bytes:
+    """The figure as PNG, without a name of the program in it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()

@@ -9,9 +9,10 @@ import numpy as np
 
 from sono.curation.core.atomic import write_text
 from sono.curation.core.frame_files import read_stored
-from sono.evaluation.examples import pick_examples
+from sono.evaluation.examples import hardest_frames, pick_examples
 from sono.evaluation.modes import mask_for
 from sono.evaluation.plots import confusion_plot, frame_card, modes_plot
+from sono.evaluation.probability_plots import probabilities_plot
 from sono.evaluation.region_control.figure import regions_picture
 from sono.evaluation.region_control.regions import Regions
 from sono.evaluation.result_tables import ResultTable, metric_title, score_names
@@ -64,6 +65,11 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
             for mode in shown
         },
         regions_picture=_regions_picture(gallery),
+        probabilities_picture=data_uri(probabilities_plot(metrics["probabilities"])),
+        hardest=[
+            _example(gallery, number)
+            for number in hardest_frames(gallery.evidence.scored, gallery.image_ids)
+        ],
         examples=[
             _example(gallery, number)
             for number in pick_examples(gallery.evidence.scored, gallery.image_ids)

@@ -60,6 +60,7 @@ class Unit:
 PERCENT = Unit("percent", 100, ".1f", "in percent")
 POINTS = Unit("points", 100, "+.1f", "in points")
 COSINE = Unit("cosine", 1, ".3f", "as cosine")
+SCORE = Unit("score", 1, ".3f", "as a number, 0 is best")
 ANSWERS = Unit("answers", 1, ".0f", "as number of answers")
 
 
@@ -150,6 +151,8 @@ def result_tables(metrics: Mapping[str, Any]) -> dict[str, ResultTable]:
         _recall_table(metrics),
         *_confusion_tables(metrics),
         _retrieval_table(metrics),
+        *_probability_tables(metrics),
+        _strata_table(metrics),
     ]
     return {table.name: table for table in tables if table.cells}
 
@@ -237,6 +240,8 @@ def _phrasing_table(
     cells = []
     for way, found in phrasings.items():
         rows = found["each"] | ({} if found["worst"] is None else {"unseen_mean": found["mean"]})
+        if found["sd"] is not None:
+            rows |= {"unseen_sd": {"point": found["sd"], "low": None, "high": None}}
         counts = _counts(measured[way])
         cells += [Cell(words, way, Interval.from_dict(row), counts) for words, row in rows.items()]
     label = "candidates" if len(phrasings) > 1 else ""
@@ -275,6 +280,41 @@ def _retrieval_table(metrics: Mapping[str, Any]) -> ResultTable:
         if found
     ]
     return ResultTable("retrieval", ("query", "recall"), PERCENT, tuple(cells))
+
+
+def _strata_table(metrics: Mapping[str, Any]) -> ResultTable:
+    cells = [
+        Cell(row["group"], name, Interval.from_dict(row[name]), _counts(row))
+        for row in metrics["strata"]["groups"]
+        for name in ("top1_macro", "top1_micro")
+    ]
+    return ResultTable("strata", ("group", "metric"), PERCENT, tuple(cells))
+
+
+def _probability_tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:
+    """Calibration at each temperature and of each plane, risk by coverage, and refusal."""
+    found = metrics["probabilities"]
+    counts, refusal = _counts(found), found["refusal"]
+    measures = [
+        Cell(name, temperature, _exact(value), counts)
+        for temperature, row in found["measures"].items()
+        for name, value in row.items()
+    ]
+    yield ResultTable("probabilities", ("measure", "temperature"), SCORE, tuple(measures))
+    errors = [
+        Cell(plane, "", _exact(value), counts)
+        for plane, value in zip(metrics["candidates"], found["class_errors"], strict=True)
+    ]
+    yield ResultTable("class_calibration", ("plane", ""), SCORE, tuple(errors))
+    risks = [Cell(share, "", _exact(value), counts) for share, value in found["risk"].items()]
+    risks.append(Cell("mean", "", _exact(found["aurc"]), counts))
+    yield ResultTable("risk_by_coverage", ("answered_percent", ""), PERCENT, tuple(risks))
+    cells = [
+        Cell(measure, score, Interval.from_dict(refusal[score][measure]), _counts(refusal))
+        for score in ("probability", "cosine")
+        for measure in refusal.get(score, ())
+    ]
+    yield ResultTable("refusal", ("measure", "confidence"), PERCENT, tuple(cells))
 
 
 def _cells(rows: Mapping[str, Mapping[str, Any]]) -> tuple[Cell, ...]:

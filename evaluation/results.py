@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sono.evaluation.modes import ORACLE_MODES, MaskPlan
 from sono.evaluation.selection import Selection, Target
 from sono.evaluation.statistics.bootstrap import Draws, Interval
+from sono.evaluation.strata import stratum_results
 from sono.evaluation.summaries import (
     Difference,
     Scored,
@@ -52,6 +53,7 @@ def collect_results(evidence: Evidence) -> dict[str, Any]:
         "groups": [_group(evidence, title, rows) for title, rows in _image_sets(scored).items()],
         "classes": class_rows(scored, evidence.planes_seen),
         "confusion": {mode: confusion_of(scored, mode).tolist() for mode in scored.scores},
+        "strata": stratum_results(scored, selection.frames, evidence.how),
         "excluded": selection.excluded,
         "notes": notes(evidence),
     }

@@ -66,6 +66,7 @@ class Selection:
     origin: str = ""
     # of the frames, and what decides their split
     without_patient: dict[str, int] = field(default_factory=dict)
+    others: pd.DataFrame = field(default_factory=pd.DataFrame)  # without a standard plane
 
     def start_line(self, target: Target) -> str:
         """How many frames of the target are evaluated, and why not the others."""
@@ -138,6 +139,9 @@ def select_frames(images: pd.DataFrame, seen: Seen, target: Target) -> Selection
             f"{target.label}: none of its {len(asked)} accepted frames can be evaluated "
             f"({reasons}){advice}"
         )
+    others = asked[other]
+    if not target.allow_seen:
+        others = others[~leaking(others, images, seen)]
     known = tuple(sorted(like_centers(seen.centers, frames["center"].dropna().unique())))
     return Selection(
         frames.sort_values("image_id").reset_index(drop=True),
@@ -147,6 +151,7 @@ def select_frames(images: pd.DataFrame, seen: Seen, target: Target) -> Selection
         known,
         seen.origin,
         counts_of(without_patient(images).reindex(frames.index).dropna()),
+        others.sort_values("image_id").reset_index(drop=True),
     )
 
 

@@ -71,6 +71,9 @@ KEY_WORDS = words_of(
     years
 
     answers among difference follow follows jittered minus moved phrasing phrasings
+
+    above accuracy answered aurc auroc bins brier calibration cluster coverage errors fitted kept
+    measures probabilities probability refusal reliability risk sd strata temperature without
     """
 )
 

@@ -23,7 +23,7 @@ HEADINGS = (
     "run",
     "frames",
     "patients",
-    "percent [95 % interval]",
+    "percent [interval]",
     "difference in points",
     "p (Holm)",
 )
@@ -71,8 +71,8 @@ class Comparison:
         """What the numbers are."""
         return (
             f"Mask {self.mask.replace('_', ' ')}. Differences are those from {self.runs[0]} on the "
-            "same frames; intervals resample patients. p of a plane: sign changes of patients, "
-            "corrected by Holm over planes and runs."
+            "same frames; 95 % intervals resample patients. p of a plane: sign changes of "
+            "patients, corrected by Holm over planes and runs."
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Comparison:
         # the numbers of frames are those of the title
         kept = [place for place, name in enumerate(HEADINGS) if name not in ("frames", "patients")]
         for place in kept:
-            table.add_column(HEADINGS[place])
+            table.add_column(HEADINGS[place], no_wrap=place > 0)
         for cells in self.cells(shown):
             table.add_row(*(Text(cells[place]) for place in kept))
         planes = len({row.plane for row in self.rows if row.plane})

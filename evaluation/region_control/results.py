@@ -196,7 +196,7 @@ def _phrasings(data: RegionFeatures, how: Draws) -> dict[str, Any]:
 
 
 def _summary(each: Mapping[str, Interval], mean: Interval | None = None) -> dict[str, Any]:
-    """Intervals by phrasing, with the mean and the worst of the unseen ones.
+    """Intervals by phrasing, with mean, standard deviation and the worst of the unseen ones.
 
     The losses are against the training phrasing.
     """
@@ -207,6 +207,7 @@ def _summary(each: Mapping[str, Interval], mean: Interval | None = None) -> dict
     return {
         "each": {words: interval.as_dict() for words, interval in each.items()},
         "mean": (mean or Interval(average, *[float("nan")] * 2)).as_dict(),
+        "sd": None if len(unseen) < 2 else _round(float(np.std(list(unseen.values()), ddof=1))),
         "worst": worst,
         "mean_loss": _round(trained - average),
         "worst_loss": None if worst is None else _round(trained - unseen[worst]),

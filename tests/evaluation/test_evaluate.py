@@ -90,8 +90,8 @@ def test_the_report_is_one_file_that_begins_with_center_and_state(quick: Workspa
     assert f"<h1>{found.title}</h1>" in text
     assert found.folder == quick.runs / "toy" / "eval" / "new"
     assert "not a medical device" in text and "oracle" in text and "d1" in text
-    # the frames, the modes and two confusions
-    assert len(re.findall(r'src="data:image/png', text)) == 12 + 3
+    # the frames, one of them as a hard one, too, the modes, two confusions, and probabilities
+    assert len(re.findall(r'src="data:image/png', text)) == 12 + 1 + 4
     places = re.findall(r'(?:src|href)="(?!data:)([^"]*)', text)
     assert places and all((found.folder / place).is_file() for place in places)
 
@@ -267,3 +267,21 @@ def test_the_temperature_is_fitted_on_validation_frames_and_kept_with_the_weight
     assert found is not None and (found.frames, found.patients, found.planes) == (4, 4, 24)
     # a softmax of one cosine of 1 and 23 of 0 gives 3 / 4 where exp(scale / T) = 3 * 23
     assert found.temperature == pytest.approx(np.exp(2.3) / np.log(3 * 23), rel=1e-3)
+
+
+def test_frames_without_a_plane_measure_refusal_and_seen_ones_do_not(
+    quick: Workspace, new_frame: Callable[..., dict[str, object]]
+) -> None:
+    """The only other frame is of a patient with known frames, and looks like a leg: sure."""
+    found = evaluate(quick, EvaluationOptions(modes=("all_one",)))
+    refusal = found.metrics["probabilities"]["refusal"]
+    assert (refusal["frames"], refusal["clusters"]) == (1, 1)
+    assert refusal["cosine"]["auroc"]["point"] == 0.5
+    assert found.metrics["probabilities"]["risk"]["100"] == pytest.approx(2 / 12, abs=1e-6)
+    text = (found.folder / "report.html").read_text(encoding="utf-8")
+    assert "1 frames of 1 patients show no standard plane" in text and "Hardest frames" in text
+    seen = new_frame(quick.root, "other", "leg", 70, center="new", patient_id="q1", split="test")
+    quick.write(IMAGES, pd.concat([quick.images(), from_rows(IMAGES, [seen])], ignore_index=True))
+    fill_vault(quick)
+    again = evaluate(quick, EvaluationOptions(modes=("all_one",)))
+    assert again.metrics["probabilities"]["refusal"]["frames"] == 1

@@ -33,7 +33,12 @@ from sono.evaluation.region_control.measures import (
     unseen_interval,
 )
 from sono.evaluation.region_control.regions import RegionMask, Regions
-from sono.evaluation.region_control.results import Steering, region_control_results, sentence
+from sono.evaluation.region_control.results import (
+    Steering,
+    _summary,
+    region_control_results,
+    sentence,
+)
 from sono.evaluation.statistics.bootstrap import Draws, Interval
 from sono.evaluation.statistics.metrics import UNDECIDED
 
@@ -247,6 +252,15 @@ def test_the_sentence_of_a_perfect_model_says_that_the_mask_steers() -> None:
     }
     assert (found["single_candidate"], found["pairs"], found["clusters"]) == (12, 72, 12)
     assert found["plane_phrasings"]["mean_loss"] == pytest.approx(0.2)
+
+
+def test_phrasings_have_a_mean_a_standard_deviation_and_a_worst_one() -> None:
+    points = {"training": 0.9, "a": 0.8, "b": 0.6}
+    found = _summary({words: Interval(point, 0, 1) for words, point in points.items()})
+    assert (found["mean"]["point"], found["worst"]) == (0.7, "b")
+    assert found["worst_loss"] == pytest.approx(0.3)
+    assert found["sd"] == pytest.approx(0.02**0.5, abs=1e-6)
+    assert _summary({"training": Interval(0.9, 0, 1)})["sd"] is None
 
 
 def test_the_sentence_of_an_inert_model_says_that_the_mask_does_not_steer() -> None:
