@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sono.annotation.propose import MaskConfig, make_proposer
+from sono.annotation.propose import EMBEDDINGS, MaskConfig, make_proposer
 from sono.annotation.proposers import OutlineProposer, Prompt, Proposal
 from sono.curation.core.errors import SonoError
 from sono.curation.core.workspace import Workspace
@@ -31,7 +31,7 @@ class Prompter:
         """SAM with its checkpoint, else the proposer without weights."""
         outlines = OutlineProposer(workspace.planes().outlines)
         config = workspace.settings("masks", MaskConfig)
-        return cls(make_proposer(checkpoint, config, outlines))
+        return cls(make_proposer(checkpoint, config, outlines, workspace.root / EMBEDDINGS))
 
     def kinds(self, structure: str) -> tuple[str, ...]:
         """Which prompts give a mask of the structure."""
