@@ -18,7 +18,7 @@ from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
-from sono.templates.loader import load_templates
+from sono.templates.loader import CaptionTemplates, load_templates
 
 PROGRESS_STEP = 2_000  # frames; to draw the bar takes longer than a caption
 
@@ -85,8 +85,10 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
     A caption with a lint finding is refused: it is counted in the summary and not written. Raises
     PrivacyError if a template or a record brings private text into the workspace.
     """
+    config = workspace.settings("captions", CaptionConfig)
+    templates = load_templates(template or config.template)
     images, masks = workspace.accepted_images(), workspace.masks()
-    writer = caption_writer(workspace, images, template)
+    writer = caption_writer(workspace, images, templates)
     reviewed = ReviewedCaptions.of(workspace.read(CAPTIONS))
     places, captions = _captions_of(writer, images.drop_duplicates("image_id"), masks, reviewed)
     summary = _summary(places, captions, writer.templates.id, reviewed.outdated(places))
@@ -98,7 +100,7 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
 
 
 def caption_writer(
-    workspace: Workspace, images: pd.DataFrame, template: str | None = None
+    workspace: Workspace, images: pd.DataFrame, templates: CaptionTemplates | None = None
 ) -> CaptionWriter:
     """The writer of a study; centers and machines of its `images` are banned words."""
     config = workspace.settings("captions", CaptionConfig)
@@ -106,7 +108,7 @@ def caption_writer(
     banned = {*config.banned, *images["center"].dropna(), *images["machine"].dropna()}
     rules = LintRules(clip_token_counter(), planes, frozenset(banned), config.max_tokens)
     places = with_own_places(config.finding_places, planes)
-    return CaptionWriter(load_templates(template or config.template), rules, places)
+    return CaptionWriter(templates or load_templates(config.template), rules, places)
 
 
 def _refuse_to_lose(workspace: Workspace, places: list[Place], summary: CaptionSummary) -> None:

@@ -51,7 +51,7 @@ def encode_png(gray: NDArray[np.uint8]) -> bytes:
     """An 8-bit gray PNG of `gray` [H, W] without ancillary chunks.
 
     Each pixel is stored as the difference from its left neighbor. ISA-L deflates five times as fast
-    as zlib; the bytes may differ between kinds of processors, the pixels never do.
+    as zlib; the bytes may differ between processors and processes, the pixels never do.
     """
     height, width = gray.shape
     lines = np.empty((height, width + 1), np.uint8)

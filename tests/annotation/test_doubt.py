@@ -101,7 +101,7 @@ def test_propose_stores_it_also_with_the_masks_of_the_other_proposer(tmp_path: P
 def test_the_review_begins_with_the_highest_doubt(tmp_path: Path) -> None:
     study = make_review_study(tmp_path)
     masks = study.masks()
-    images = study.accepted_images().drop_duplicates("image_id").set_index("image_id")
+    images = set(study.accepted_images()["image_id"])
     doubt = np.linspace(0.1, 0.9, len(masks))
     study.write(MASKS, masks.assign(doubt=doubt, score=doubt, state="proposed"))
     queue = make_queue(study, images, DecisionLog(tmp_path / "none.jsonl"), Wanted("W"))

@@ -159,7 +159,7 @@ def _two_evaluations(place: Place) -> None:
     """With two evaluated runs on the same frames."""
     planes = [plane.id for plane in PLANES_IN_USE]
     ids = [f"{number:016x}" for number in range(40)]
-    for name, share in (("one", 0.5), ("two", 0.9)):
+    for name, share in (("run-1", 0.5), ("run-2", 0.9)):
         folder = place.study.runs / name / "eval" / "test"
         folder.mkdir(parents=True)
         right = np.random.default_rng(1).random(40) < share
@@ -375,13 +375,13 @@ COMMANDS: dict[str, Command] = {
         writes=5,
     ),
     "compare": Command(
-        "compare one two --output {out}/table.csv -q",
+        "compare run-1 run-2 --output {out}/table.csv -q",
         "nothing",
         (
             SETTING,
             PLANES,
-            "study/runs/one/eval/test/metrics.json",
-            "study/runs/two/eval/test/predictions.parquet",
+            "study/runs/run-1/eval/test/metrics.json",
+            "study/runs/run-2/eval/test/predictions.parquet",
         ),
         "out/table.csv",
         begin=_two_evaluations,
