@@ -94,7 +94,7 @@ def _last(percent: int, count: int) -> int:
 def _refusal(
     known: Frames, others: Frames | None, temperature: float, how: Draws
 ) -> dict[str, Any]:
-    """How well confidence tells the frames of planes from `others`, with intervals."""
+    """How well confidence separates the frames of planes from `others`, with intervals."""
     if others is None or not len(others.logits):
         return {"frames": 0}
     scores = {

@@ -37,10 +37,9 @@ def study_statistics(workspace: Workspace) -> Statistics:
     )
 
 
-def card_text(workspace: Workspace, found: SampleSet | None = None) -> str:
-    """The card of a study in Markdown; with `found`, the card of an export of these samples."""
+def card_text(workspace: Workspace, stats: Statistics, found: SampleSet | None = None) -> str:
+    """The card of a study with these counts in Markdown; with `found`, that of an export."""
     config = workspace.settings("card", CardConfig)
-    stats = study_statistics(workspace)
     title = config.title or workspace.study().name
     parts = [
         f"# {title}",

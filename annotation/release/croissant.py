@@ -4,6 +4,7 @@ mlcroissant reads the frames of an export through it: pictures, masks, captions 
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pyarrow.parquet as pq
 from sono import __version__
 from sono.annotation.release.card_config import CardConfig
 from sono.annotation.release.questions import NOT_STATED, stated
-from sono.curation.core.atomic import file_sha256
 from sono.curation.dataset.statistics import Statistics
 
 CONFORMS_TO = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0")
@@ -49,10 +49,49 @@ IN_MASKS = {
 _KINDS = {"string": "sc:Text", "float": "sc:Float", "int32": "sc:Integer", "int64": "sc:Integer"}
 
 
-def croissant(folder: Path, config: CardConfig, stats: Statistics, title: str) -> dict[str, Any]:
-    """The description of the Parquet files in `folder`/data, as JSON-LD."""
+def croissant(
+    folder: Path, config: CardConfig, stats: Statistics, title: str, digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """The description of the Parquet files in `folder`/data, as JSON-LD.
+
+    `digests` has the SHA-256 of each file by its place in the folder.
+    """
     files = sorted((folder / "data").glob("*.parquet"))
-    schema = pq.read_schema(files[0])
+    described = {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": list(CONFORMS_TO),
+        "name": title,
+        "description": config.description or f"Fetal ultrasound frames of the study {title}.",
+        "version": config.version,
+        "license": stated(config, "license"),
+        "url": config.url or NOT_STATED,
+        "creator": [{"@type": "sc:Organization", "name": stated(config, "authors")}],
+        "citeAs": stated(config, "citation"),
+        "sdVersion": f"sono {__version__}",
+        "distribution": [_file(path, folder, digests) for path in files] + [_file_set(files)],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": FRAMES,
+                "name": FRAMES,
+                "description": "A row is a frame with its captions, facts and masks.",
+                "key": {"@id": f"{FRAMES}/image_id"},
+                "field": _fields(files[0]),
+            }
+        ],
+        **responsible(config, stats),
+    }
+    if config.published:
+        described["datePublished"] = config.published
+    if config.duo:
+        described["usageInfo"] = DUO_TERM + config.duo.removeprefix("DUO:")
+    return described
+
+
+def _fields(file: Path) -> list[dict[str, Any]]:
+    """The fields of the frames in a Parquet file of the export."""
+    schema = pq.read_schema(file)
     labels = json.loads(schema.metadata[b"huggingface"])["info"]["features"]["plane"]["names"]
     fields = [
         _field("split", "sc:Text", "train, validation, test or unassigned", {
@@ -81,36 +120,7 @@ def croissant(folder: Path, config: CardConfig, stats: Statistics, title: str) -
     for name, (kind, path) in IN_MASKS.items():
         source = {"extract": {"column": "masks"}, "transform": {"jsonPath": path}}
         fields.append(_field(name, kind, f"{name} of a frame, in one order", source, repeated=True))
-    described = {
-        "@context": CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": list(CONFORMS_TO),
-        "name": title,
-        "description": config.description or f"Fetal ultrasound frames of the study {title}.",
-        "version": config.version,
-        "license": stated(config, "license"),
-        "url": config.url or NOT_STATED,
-        "creator": [{"@type": "sc:Organization", "name": stated(config, "authors")}],
-        "citeAs": stated(config, "citation"),
-        "sdVersion": f"sono {__version__}",
-        "distribution": [_file(path, folder) for path in files] + [_file_set(files, folder)],
-        "recordSet": [
-            {
-                "@type": "cr:RecordSet",
-                "@id": FRAMES,
-                "name": FRAMES,
-                "description": "A row is a frame with its captions, facts and masks.",
-                "key": {"@id": f"{FRAMES}/image_id"},
-                "field": fields,
-            }
-        ],
-        **responsible(config, stats),
-    }
-    if config.published:
-        described["datePublished"] = config.published
-    if config.duo:
-        described["usageInfo"] = DUO_TERM + config.duo.removeprefix("DUO:")
-    return described
+    return fields
 
 
 def responsible(config: CardConfig, stats: Statistics) -> dict[str, str]:
@@ -140,7 +150,7 @@ def responsible(config: CardConfig, stats: Statistics) -> dict[str, str]:
         "annotatorDemographics": stated(config, "annotators"),
         "machineAnnotationTools": ", ".join(by_source) or "none",
         "dataReleaseMaintenancePlan": stated(config, "maintenance"),
-        "personalSensitiveInformation": "health data of pregnant women and fetuses, with keyed "
+        "personalSensitiveInformation": "health data of pregnant patients and fetuses, with keyed "
         "pseudonyms; the card states the de-identification and its limits",
         "dataSocialImpact": stated(config, "impact"),
         "dataBiases": stated(config, "biases"),
@@ -165,7 +175,7 @@ def _field(
     }
 
 
-def _file(path: Path, folder: Path) -> dict[str, Any]:
+def _file(path: Path, folder: Path, digests: Mapping[str, str]) -> dict[str, Any]:
     place = path.relative_to(folder).as_posix()
     return {
         "@type": "cr:FileObject",
@@ -175,11 +185,11 @@ def _file(path: Path, folder: Path) -> dict[str, Any]:
         "contentUrl": place,
         "contentSize": f"{path.stat().st_size} B",
         "encodingFormat": "application/x-parquet",
-        "sha256": file_sha256(path),
+        "sha256": digests[place],
     }
 
 
-def _file_set(files: list[Path], folder: Path) -> dict[str, Any]:
+def _file_set(files: list[Path]) -> dict[str, Any]:
     return {
         "@type": "cr:FileSet",
         "@id": FILES,

@@ -1,9 +1,10 @@
 """Write a study as a data set in one of the layouts that other tools load."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from sono.annotation.release.card import card_text, header, study_statistics
@@ -94,7 +95,7 @@ def write_card(workspace: Workspace) -> CardSummary:
     if target.exists() and not read_regular(target).startswith(MARK):
         raise SonoError(f"{target}: is not a card of sono; move it, it would be overwritten")
     config = workspace.settings("card", CardConfig)
-    write_text(target, MARK.decode() + card_text(workspace))
+    write_text(target, MARK.decode() + card_text(workspace, study_statistics(workspace)))
     not_stated = tuple(key for key in ASKED if not getattr(config, key))
     return CardSummary(target, not_stated, check_privacy(workspace))
 
@@ -105,19 +106,23 @@ def _describe(workspace: Workspace, found: SampleSet, folder: Path, layout: Layo
     names = [SPLIT_NAMES[split] for split in found.splits]
     patterns = {"huggingface": "data/{}-*.parquet", "imagefolder": "{}/**"}
     files = {name: patterns[layout].format(name) for name in names if layout in patterns}
+    stats, digests = study_statistics(workspace), _digests(folder)
     if layout == "huggingface":
         title = config.title or workspace.study().name
-        described = croissant(folder, config, study_statistics(workspace), title)
+        described = croissant(folder, config, stats, title, digests)
         text = json.dumps(described, indent=1, ensure_ascii=False)
         (folder / "croissant.json").write_text(text + "\n", encoding="utf-8")
-    card = header(config, found, files) + card_text(workspace, found)
+    card = header(config, found, files) + card_text(workspace, stats, found)
     (folder / CARD).write_text(card, encoding="utf-8")
-    lines = [
-        f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]
+    digests = _digests(folder, digests)
+    lines = [f"{digests[place]}  {place}\n" for place in sorted(digests, key=Path)]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _digests(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """The SHA-256 of each file by its place in the folder; `known` ones are not read again."""
+    places = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return {place: known.get(place) or file_sha256(folder / place) for place in places}
 
 
 def _writer(layout: Layout, planes: PlaneTable) -> Callable[[SampleSet, Path], None]:

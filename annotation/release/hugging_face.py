@@ -23,12 +23,15 @@ FILE_BYTES = 256 << 20  # of pictures in a file
 GROUP_BYTES = 32 << 20  # of pictures in a row group, which is loaded at once
 
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-TEXTS = pa.list_(pa.string())
-COLUMN_TYPES = {str: pa.string(), int: pa.int32(), float: pa.float32(), list: TEXTS}
-_REGION = pa.struct([
-    ("mask_id", pa.string()), ("structure", pa.string()), ("mask", _PICTURE),
-    ("captions", TEXTS), ("state", pa.string()), ("source", pa.string()),
-])  # fmt: skip
+_TEXTS = pa.list_(pa.string())
+_TYPES = {str: pa.string(), int: pa.int32(), float: pa.float32(), list: _TEXTS}
+# what both layouts of Hugging Face hold of a frame and of a mask, besides names and pictures
+FRAME_COLUMNS = [
+    ("height", pa.int32()), ("width", pa.int32()), ("captions", _TEXTS),
+    *((name, _TYPES[kind]) for name, kind in FACTS.items()),
+]  # fmt: skip
+MASK_NAMES = [("mask_id", pa.string()), ("structure", pa.string())]
+MASK_FACTS = [("captions", _TEXTS), ("state", pa.string()), ("source", pa.string())]
 
 
 def write_hugging_face(found: SampleSet, folder: Path, planes: tuple[str, ...]) -> None:
@@ -99,11 +102,8 @@ def _schema(labels: tuple[str, ...]) -> pa.Schema:
         ("image", _PICTURE),
         ("image_id", pa.string()),
         ("plane", pa.int64()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("captions", TEXTS),
-        *((name, COLUMN_TYPES[kind]) for name, kind in FACTS.items()),
-        ("masks", pa.list_(_REGION)),
+        *FRAME_COLUMNS,
+        ("masks", pa.list_(pa.struct([*MASK_NAMES, ("mask", _PICTURE), *MASK_FACTS]))),
     ]
     features = {name: _feature(kind) for name, kind in fields}
     features["plane"] = {"names": list(labels), "_type": "ClassLabel"}

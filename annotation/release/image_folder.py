@@ -5,19 +5,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sono.annotation.release.hugging_face import COLUMN_TYPES, TEXTS, mask_png
+from sono.annotation.release.hugging_face import (
+    FRAME_COLUMNS,
+    MASK_FACTS,
+    MASK_NAMES,
+    mask_png,
+)
 from sono.annotation.release.records import SPLIT_NAMES, frame_values, region_values
-from sono.annotation.release.samples import FACTS, SampleSet
+from sono.annotation.release.samples import SampleSet
 
-_MASK = pa.struct([
-    ("mask_file_name", pa.string()), ("mask_id", pa.string()), ("structure", pa.string()),
-    ("captions", TEXTS), ("state", pa.string()), ("source", pa.string()),
-])  # fmt: skip
 _SCHEMA = pa.schema([
-    ("file_name", pa.string()), ("image_id", pa.string()), ("plane", pa.string()),
-    ("height", pa.int32()), ("width", pa.int32()), ("captions", TEXTS),
-    *((name, COLUMN_TYPES[kind]) for name, kind in FACTS.items()),
-    ("masks", pa.list_(_MASK)),
+    ("file_name", pa.string()), ("image_id", pa.string()), ("plane", pa.string()), *FRAME_COLUMNS,
+    ("masks", pa.list_(pa.struct([("mask_file_name", pa.string()), *MASK_NAMES, *MASK_FACTS]))),
 ])  # fmt: skip
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from sono.curation.core.atomic import read_regular
 from sono.curation.core.column_values import SPLITS
 from sono.curation.core.console import progress
 from sono.curation.core.errors import SonoError, counted
-from sono.curation.core.frame_files import MAX_STORED_BYTES, read_stored, stored_path
+from sono.curation.core.frame_files import stored_path, stored_png
 from sono.curation.core.tables import Row, rows_of
 from sono.curation.core.workspace import Workspace
 
@@ -51,7 +50,6 @@ class Region:
     counts: str
     state: str
     source: str
-    reviewer: str | None
     captions: tuple[str, ...]
 
 
@@ -71,8 +69,7 @@ class Sample:
 
     def png(self) -> bytes:
         """The bytes of the stored frame; raises SonoError if it is missing or damaged."""
-        read_stored(self.path)
-        return read_regular(self.path, MAX_STORED_BYTES)
+        return stored_png(self.path)
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,6 @@ def _sample(
                 mask["counts"],
                 mask["state"],
                 mask["source"],
-                _text(mask["reviewer"]),
                 tuple(texts.get((image_id, mask["mask_id"]), ())),
             )
             for mask in masks

@@ -82,10 +82,19 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 def read_stored(path: Path) -> NDArray[np.uint8]:
     """A stored frame [H, W]; raises SonoError if missing, damaged or of other pixels than named."""
+    return _checked(path)[1]
+
+
+def stored_png(path: Path) -> bytes:
+    """The bytes of a stored frame, checked as by `read_stored`."""
+    return _checked(path)[0]
+
+
+def _checked(path: Path) -> tuple[bytes, NDArray[np.uint8]]:
+    """The bytes of a stored frame, and its pixels [H, W]."""
     try:
-        decoded = cv2.imdecode(
-            np.frombuffer(read_regular(path, MAX_STORED_BYTES), np.uint8), cv2.IMREAD_GRAYSCALE
-        )
+        content = read_regular(path, MAX_STORED_BYTES)
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
     except (OSError, cv2.error):
         decoded = None
     if decoded is None:
@@ -99,7 +108,7 @@ def read_stored(path: Path) -> NDArray[np.uint8]:
             f"{path}: its pixels are not those of the frame with this name; delete it and run "
             f"`sono qc` on its folder again"
         )
-    return gray
+    return content, gray
 
 
 def is_whole(path: Path, height: int, width: int) -> bool:

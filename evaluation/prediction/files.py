@@ -60,19 +60,19 @@ def predict_files(
     `picture`. Raises SonoError if there is no run or not one file can be read.
     """
     _check_options(workspace, options)
-    model = load_model(_run(workspace, options.run))
+    run, paths = _run(workspace, options.run), _paths(options.files)
     config = (
         QualityConfig.model_validate({})
         if workspace is None
         else workspace.settings("qc", QualityConfig)
     )
     mask = None if options.mask is None else read_mask(options.mask)
+    if mask is not None and len(paths) > 1:
+        raise SonoError(f"--mask is of one file, but these are {len(paths)}; give one file")
+    model = load_model(run)
     task = ReadTask(
         config, model.clip.image_size, mask, options.propose, options.picture is not None
     )
-    paths = _paths(options.files)
-    if mask is not None and len(paths) > 1:
-        raise SonoError(f"--mask is of one file, but these are {len(paths)}; give one file")
     rows, readings = _predict_all(model, task, paths, options, engine or Engine())
     result = Predictions(model.info.name, model.probabilities_source, tuple(rows))
     _refuse_nothing(result)
