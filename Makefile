@@ -1,9 +1,9 @@
-# make demo: the whole job on a phantom study.   make test: the checks.
+# make demo: the whole job on a phantom study.   make test: the checks.   make test-all: with slow tests.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: install demo test coverage docs format clean
+.PHONY: install demo checks test test-all coverage docs format clean
 
 install: .venv/.installed
 
@@ -28,10 +28,15 @@ demo: install
 	$(BIN)/python benchmarks/planted.py $(DEMO)/study $(DEMO)/export
 	$(BIN)/sono eval --center B --run demo -w $(DEMO)/study
 
-test: install
+checks: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -n 2
+
+test: checks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: checks
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Tracing every line makes the tests of tables three times as slow, so it is a command of its own.

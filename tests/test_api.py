@@ -171,6 +171,7 @@ def test_wrong_arguments_of_a_model_are_one_line(run: Path, tmp_path: Path) -> N
         sono.load_sonoclip("a.pt", "b.pth")
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     notebook = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]

@@ -27,6 +27,7 @@ from commands import (
     Place,
     make_place,
     names_of_app,
+    swept,
 )
 
 from sono.curation.core.tables import IMAGES, MASKS
@@ -97,7 +98,7 @@ PIPES = [pair for pair in READS if pair[1] not in ONE_READER]
 PIPES += list({read: (name, read) for name, read in READS if read in ONE_READER}.values())
 
 
-@pytest.mark.parametrize(("name", "read"), PIPES)
+@pytest.mark.parametrize(("name", "read"), swept(PIPES))
 def test_a_pipe_in_place_of_a_file_is_refused(place: Place, name: str, read: str) -> None:
     path = read_by(place, read)
     path.parent.mkdir(exist_ok=True)
@@ -111,7 +112,7 @@ def test_a_pipe_in_place_of_a_file_is_refused(place: Place, name: str, read: str
 FOREIGN = [(name, read) for name, read in READS if read in CAPTIONED]
 
 
-@pytest.mark.parametrize(("name", "table"), FOREIGN)
+@pytest.mark.parametrize(("name", "table"), swept(FOREIGN))
 def test_another_studys_table_is_refused(place: Place, other: Place, name: str, table: str) -> None:
     shutil.copy(other.base / table, place.base / table)
     said = run(COMMANDS[name].line(place))
@@ -167,7 +168,7 @@ def check_repeated(place: Place, name: str) -> None:
     assert not list(place.base.rglob(".tmp-*"))
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", swept(WRITERS))
 def test_a_full_disk_is_one_line_and_the_same_command_then_goes_on(place: Place, name: str) -> None:
     command, tables = COMMANDS[name], state(place.study.root)
     said = run(command.line(place), disk_of(command.room))
@@ -188,7 +189,7 @@ KILLS = [(name, COMMANDS[name].writes) for name in WRITERS] + [
 ]
 
 
-@pytest.mark.parametrize(("name", "at"), KILLS)
+@pytest.mark.parametrize(("name", "at"), swept(KILLS))
 def test_a_killed_command_leaves_nothing_under_its_final_name_and_can_be_repeated(
     place: Place, name: str, at: int
 ) -> None:
@@ -198,6 +199,7 @@ def test_a_killed_command_leaves_nothing_under_its_final_name_and_can_be_repeate
     check_repeated(place, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", range(2, 11, 2))  # of at least 10 changes
 def test_a_release_that_is_killed_anywhere_goes_on(place: Place, whole: Place, at: int) -> None:
     line = COMMANDS["quarantine release"].line(place)

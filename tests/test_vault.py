@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from children import Outcome, run
-from commands import COMMANDS, PRIVATE, Place
+from commands import COMMANDS, PRIVATE, Place, swept
 
 from sono.curation.core.tables import MASKS, read_table, write_table
 from sono.curation.core.vault_tables import SOURCES
@@ -126,7 +126,7 @@ def test_without_the_vault_no_command_is_silent(
     check_nothing_private(place, before, said)
 
 
-@pytest.mark.parametrize("command", EXPORTS)
+@pytest.mark.parametrize("command", swept(EXPORTS))
 def test_an_export_without_the_vault_must_be_asked_for(place: Place, command: str) -> None:
     before = files_of(place)
     take_away(place)
@@ -180,7 +180,7 @@ def test_the_wrong_vault_is_an_error_of_every_command(
     check_nothing_private(place, before, said)
 
 
-@pytest.mark.parametrize("command", WRITERS)
+@pytest.mark.parametrize("command", swept(WRITERS))
 def test_what_is_written_under_umask_077_is_for_its_owner_alone(place: Place, command: str) -> None:
     before = files_of(place)
     # released, they keep the modes they had

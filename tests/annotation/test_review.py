@@ -348,6 +348,7 @@ def start(study: Workspace) -> tuple["subprocess.Popen[str]", Page]:
     return server, page
 
 
+@pytest.mark.slow
 def test_no_confirmed_decision_is_lost_or_doubled_by_kills(tmp_path: Path) -> None:
     study = make_review_study(tmp_path, 60)
     rng, confirmed = random.Random(0), {}

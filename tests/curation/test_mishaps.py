@@ -109,6 +109,7 @@ def remount(disk: Path, option: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{option}", disk], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_two_workers_with_one_line_and_more_room_mends_it(
     disk: Path, raw: Path
 ) -> None:
@@ -290,6 +291,7 @@ def test_the_bad_files_have_a_row_each_in_both_modes(bad_files: Path, tmp_path: 
     assert state(bad_files) == before
 
 
+@pytest.mark.slow
 def test_killed_stages_resume_to_the_bytes_of_a_clean_run() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "kill.py"), "--kills", "4", "--seed", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)

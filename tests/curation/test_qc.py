@@ -181,6 +181,7 @@ def test_a_second_run_measures_nothing_and_changes_nothing(
     assert table_bytes(study) == before
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_like_a_clean_one(
     graded: tuple[Workspace, QcSummary],
     export: Path,
@@ -352,6 +353,7 @@ def split_by_patient(study: Workspace) -> pd.Series:
     return placed.groupby("patient_id")["split"].first()
 
 
+@pytest.mark.slow
 def test_frames_that_change_their_split_are_told(export: Path, tmp_path: Path) -> None:
     study = Workspace.create(tmp_path / "study")
     options = options_for(export)

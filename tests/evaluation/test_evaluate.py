@@ -108,6 +108,7 @@ def test_a_seen_center_is_refused_and_named_when_insisted(quick: Workspace) -> N
     )
 
 
+@pytest.mark.slow
 def test_two_runs_write_the_same_bytes(quick: Workspace) -> None:
     folder = evaluate(quick, EvaluationOptions()).folder
 
@@ -192,6 +193,7 @@ def test_modes_are_ordered_and_always_hold_all_one() -> None:
         EvaluationConfig(modes=("propsed",))
 
 
+@pytest.mark.slow
 def test_the_packed_store_gives_the_same_numbers_without_reading_frames(
     quick: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

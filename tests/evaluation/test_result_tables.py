@@ -126,6 +126,7 @@ def with_persons(study: Workspace, *names: str) -> Workspace:
     return study
 
 
+@pytest.mark.slow
 def test_no_word_of_a_table_is_taken_for_a_name(quick: Workspace) -> None:
     add_masks_of_a_second_structure(quick)
     folder = evaluate(quick, EvaluationOptions()).folder / "tables"

@@ -4,6 +4,7 @@ A child may be killed, may find the disk full, or may hang.
 """
 
 import ctypes
+import faulthandler
 import fcntl
 import importlib
 import os
@@ -81,7 +82,7 @@ def started(
         if child == 0:
             _be_child(words, prepare, cwd, (out.write_end, err.write_end))
         yield lambda: Outcome(
-            os.waitstatus_to_exitcode(_status(child, words)), out.text(), err.text()
+            os.waitstatus_to_exitcode(_status(child, words, err)), out.text(), err.text()
         )
 
 
@@ -118,6 +119,7 @@ def _be_child(
         sys.stdout = os.fdopen(1, "w", closefd=False)
         # as Python opens it
         sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
+        faulthandler.register(signal.SIGUSR1)  # see _status
         sys.argv = ["sono", *words]
         architectures.SIZES["tiny"] = TINY
         # what a killed process has written stays; only a cut of power needs these
@@ -137,8 +139,11 @@ def _be_child(
         os._exit(code)
 
 
-def _status(child: int, words: list[str]) -> int:
-    """How the child ends. One that hangs works LIMIT seconds, or gets nothing done for so long."""
+def _status(child: int, words: list[str], err: _Said) -> int:
+    """How the child ends. One that hangs works LIMIT seconds, or gets nothing done for so long.
+
+    The error then contains the stack of each of its threads.
+    """
     limit = EXPORTER_LIMIT if "onnx" in words else LIMIT
     worked, since = 0.0, time.monotonic()
     while True:
@@ -149,9 +154,13 @@ def _status(child: int, words: list[str]) -> int:
         if now > worked or state != "S":  # it waits for the disk or its turn, not for a pipe
             worked, since = now, time.monotonic()
         if worked > limit or time.monotonic() - since > limit:
+            os.kill(child, signal.SIGUSR1)
+            time.sleep(0.5)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            raise AssertionError(f"sono {' '.join(words)}: still running after {limit:.0f} seconds")
+            raise AssertionError(
+                f"sono {' '.join(words)}: still running after {limit:.0f} seconds\n{err.text()}"
+            )
         time.sleep(0.005)
 
 

@@ -6,7 +6,7 @@ Each has its words, what it reads, and what it needs from the vault.
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -544,3 +544,16 @@ def _make_runs(study: Workspace, given: Path) -> None:
         patch.setitem(architectures.SIZES, "tiny", TINY)
         train(study, training_config(study, None, {}), "toy")
     import_model(study, given / "clip.pt", None, None, "clip")
+
+
+def swept(cases: Sequence[str | tuple[str, str | int]]) -> list[object]:
+    """Parameters of a test that each command takes, where a case begins with the command's name.
+
+    The commands outside of the main job are slow tests.
+    """
+    main = ("qc", "masks import", "captions build", "train", "eval")
+    named = [(case,) if isinstance(case, str) else case for case in cases]
+    return [
+        pytest.param(*values, marks=[] if values[0] in main else [pytest.mark.slow])
+        for values in named
+    ]

@@ -177,6 +177,7 @@ def test_a_text_tower_of_clip_learns_whole_unless_it_is_limited(tiny: str) -> No
     assert learning(model) == {"towers.text.text_projection"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "moving"), [("auto", {"proj"}), ("last:1", {"proj", "layer.1"}), ("all", None)]
 )
@@ -201,6 +202,7 @@ def test_a_run_moves_what_it_was_asked_to(
         assert {name.split("encoder.")[-1][:7] for name in moved} == moving - {"proj"}
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_with_the_same_text_tower(
     own_study: Workspace, wheel: Path, tiny: str
 ) -> None:
@@ -212,6 +214,7 @@ def test_a_run_is_repeated_with_the_same_text_tower(
     assert (model.config.text_tower, model.config.text_bias) == ("minilm", True)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_wheel_to_the_same_weights(
     own_study: Workspace,
     wheel: Path,

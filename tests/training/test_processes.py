@@ -80,6 +80,7 @@ def train_twice(study: Workspace, config: TrainingConfig, rank: int, folder: Pat
     (folder / f"{rank}.json").write_text(json.dumps([after, threads()]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not list threads")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_no_thread_of_gloo_outlives_a_run(

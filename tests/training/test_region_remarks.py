@@ -58,6 +58,7 @@ def without_planes_and_ages(study: Workspace) -> None:
     build_captions(study)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [

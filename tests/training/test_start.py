@@ -234,6 +234,7 @@ def test_runs_are_given_by_name_or_folder_and_kept_by_name(
         settings_of_run(study, None, None, {"init": str(tmp_path / "runs" / "placed")})
 
 
+@pytest.mark.slow
 def test_a_repeated_run_that_begins_with_another_keeps_its_centers_held_out(
     study: Workspace,
 ) -> None:

@@ -174,6 +174,7 @@ def test_a_step_goes_through_the_compiled_tower(
     assert [module is trainer.model.towers.visual for module in entered] == [True, True] * asked
 
 
+@pytest.mark.slow
 def test_float16_learns_what_float32_learns_but_for_the_steps_left_out(
     study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_gradient_that_no_scale_makes_finite_stops_the_run(
         train(study, config.model_copy(update=changes))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler is there")
 def test_a_compiled_tower_learns_the_same(
     study: Workspace, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch

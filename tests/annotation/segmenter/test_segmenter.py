@@ -97,6 +97,7 @@ def test_it_learns_and_its_proposals_meet_frames_that_it_has_not_seen(tmp_path: 
     assert propose_masks(study, segmenter=summary.file).proposed == 0  # known by its hash
 
 
+@pytest.mark.slow
 @needs_weights
 def test_masks_of_other_frames_teach_nothing(tmp_path: Path) -> None:
     study = make_study(tmp_path)

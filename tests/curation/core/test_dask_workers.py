@@ -140,6 +140,7 @@ def content(study: Workspace) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_two_real_workers_give_the_same_bytes_as_one_process(
     cluster: Cluster, export: Path, alone: Workspace, tmp_path: Path
 ) -> None:

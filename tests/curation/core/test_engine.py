@@ -96,11 +96,13 @@ def read_slowly(number: int) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_an_item_that_gives_signs_of_life_is_not_ended() -> None:
     engine = Engine(jobs=2, item_seconds=3)
     assert list(run_batches(engine, read_slowly, [1], no_crash, "work")) == [[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_progress_moves_within_a_long_file(
     jobs: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -484,7 +484,7 @@ def _study(folder: Path, raw: Path, jobs: int = 1) -> Workspace:
     return study
 
 
-@pytest.mark.parametrize("kind", ["zip", "tgz"])
+@pytest.mark.parametrize("kind", ["zip", pytest.param("tgz", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "keys",
     ["as unpacked", "as packed", "other patient", "names"],
@@ -521,6 +521,7 @@ def test_members_join_records_as_the_files_of_an_unpacked_archive(
     assert first.equals(last)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing_and_a_second_run_reads_nothing(
     tmp_path: Path,
 ) -> None:

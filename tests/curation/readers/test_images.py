@@ -197,6 +197,7 @@ def test_a_wrong_checksum_names_its_chunk() -> None:
     assert source.codes == ("corrupt",) and "IDAT" in source.message
 
 
+@pytest.mark.slow
 def test_many_packed_texts_are_refused_before_they_fill_the_memory() -> None:
     body = b"zTXtComment\0\0" + zlib.compress(b"A1 " * 350_000, 9)
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))

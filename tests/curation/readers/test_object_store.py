@@ -139,6 +139,7 @@ def outcome(study: Workspace) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_a_store_gives_the_frames_and_table_of_the_local_folder(
     export: Path, local: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

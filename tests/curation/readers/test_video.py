@@ -366,7 +366,7 @@ def test_false_sizes_of_pictures_cost_no_memory(
 
 
 @pytest.mark.parametrize("count", [1 << 21, 1 << 24, 1 << 27, 1 << 31, (1 << 32) - 1])
-@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("size", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_index_of_more_samples_than_a_video_has_costs_no_memory(
     count: int, size: int, sound: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -472,6 +472,7 @@ def test_folders_stand_for_patients_only_on_request() -> None:
     assert found == [None, "p1"]
 
 
+@pytest.mark.slow
 def test_20_000_rows_are_read_and_matched(tmp_path: Path) -> None:
     rows = "".join(f"im{index}.png,P{index // 9},femur,22+3,200\n" for index in range(20_000))
     table = _read(tmp_path, "image,patient,plane,ga,hc\n" + rows)

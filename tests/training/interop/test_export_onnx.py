@@ -50,6 +50,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     )
 
 
+@pytest.mark.slow
 def test_both_graphs_give_the_features_of_the_model_for_any_batch(
     model: MaskClip, tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+@pytest.mark.slow
 def test_under_umask_077_every_file_is_for_its_owner_alone(run: Path) -> None:
     files = list(run.with_name("out").iterdir())
     assert len(files) == 8
@@ -80,6 +81,7 @@ def answers(folder: Path, *pictures: Path) -> dict[str, float]:
     return {name: float(share) for share, name in lines}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(150, 201), (64, 40), (31, 50)])
 def test_the_script_gives_the_answers_of_the_model(
     run: Path, tmp_path: Path, size: tuple[int, int]

@@ -94,6 +94,7 @@ def test_it_learns_and_is_stored_on_every_tower(model: MaskClip) -> None:
     assert all(weight.requires_grad for weight in model.region_pool.parameters())
 
 
+@pytest.mark.slow
 def test_a_transformer_with_pooling_is_exported(tmp_path: Path) -> None:
     vision = TRANSFORMER | {"layers": 2}
     own = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": TEXT | {"context_length": 8}}

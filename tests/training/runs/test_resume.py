@@ -101,6 +101,7 @@ def test_a_run_killed_at_a_step_resumes_to_the_same_weights_and_log(
     same_run(train(study, SMALL, name, resume=True).folder, whole)
 
 
+@pytest.mark.slow
 # a moment is a step that is done, or an epoch that is logged and kept as the best: fifteen in all
 @pytest.mark.parametrize("seed", [2, 4])
 def test_a_run_killed_at_random_moments_between_rare_saves_is_the_same_run(
@@ -135,6 +136,7 @@ def test_a_run_killed_at_random_moments_between_rare_saves_is_the_same_run(
     same_run(train(study, SMALL, name, resume=True).folder, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [11, 12, 13, 14, 15])  # a save makes five changes on disk
 def test_a_run_killed_while_it_saves_never_pairs_old_with_new(
     change: int, study: Workspace, whole: Path
@@ -156,6 +158,7 @@ def test_a_run_killed_while_it_saves_never_pairs_old_with_new(
     same_run(train(study, SMALL, name, resume=True).folder, whole)
 
 
+@pytest.mark.slow
 def test_every_objective_averages_and_parts_resume_to_the_same_weights(
     study: Workspace, tiny: str
 ) -> None:

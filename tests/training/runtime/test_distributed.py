@@ -258,6 +258,7 @@ def log(folder: Path) -> list[dict[str, float]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["two", "shares"])
 def test_two_processes_give_the_losses_of_one_with_the_double_batch(
     name: str, study: Workspace, one: Path, told: tuple[Path, str]
@@ -295,6 +296,7 @@ def test_what_weights_in_shares_cannot_do_is_refused() -> None:
         override(TrainingConfig(), strategy="fsdp", lora_rank=4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_torchrun_stops_the_run_saved_and_one_process_can_go_on(
