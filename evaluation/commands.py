@@ -28,6 +28,10 @@ def evaluate(
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Accept a center that was trained on.")
     ] = False,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="Measure the prompts of this file, too: one per line with {{ plane }}."),
+    ] = None,
     workspace: WorkspaceOption = None,
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
@@ -45,7 +49,7 @@ def evaluate(
     from sono.evaluation.selection import Target
 
     study = Workspace.find(workspace)
-    options = EvaluationOptions(run, Target(center, allow_seen=allow_seen))
+    options = EvaluationOptions(run, Target(center, allow_seen=allow_seen), prompts=prompts)
     result = run_evaluation(study, options, Engine.create(jobs, scheduler))
     show(result.as_dict() if as_json else result, as_json)
 

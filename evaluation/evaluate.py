@@ -42,6 +42,7 @@ from sono.evaluation.outlines import Outlines, stored_outlines
 from sono.evaluation.predictions import write_predictions, write_region_predictions
 from sono.evaluation.probabilities import Frames as LogitFrames
 from sono.evaluation.probabilities import probability_results
+from sono.evaluation.prompt_sets import PromptSet, prompt_set_results, prompt_sets
 from sono.evaluation.proposed_regions import (
     Weighting,
     choose_weight,
@@ -49,8 +50,7 @@ from sono.evaluation.proposed_regions import (
     region_planes_results,
     validation_frames,
 )
-from sono.evaluation.region_control.measures import plane_phrasings
-from sono.evaluation.region_control.regions import Regions, RegionStudy, encode_regions, plane_texts
+from sono.evaluation.region_control.regions import Regions, RegionStudy, encode_regions
 from sono.evaluation.region_control.results import region_control_results
 from sono.evaluation.report import Gallery, write_report
 from sono.evaluation.result_tables import FOLDER as TABLES
@@ -83,12 +83,14 @@ from sono.training.start import UNKNOWN_PATIENTS
 class EvaluationOptions:
     """What to evaluate: a run, its target and the mask modes.
 
-    `run` None is the newest run, `modes` None those of `sono.toml`.
+    `run` None is the newest run, `modes` None those of `sono.toml`; `prompts` is a file of prompts
+    to measure next to those of the run.
     """
 
     run: str | None = None
     target: Target = field(default_factory=Target)
     modes: tuple[str, ...] | None = None
+    prompts: Path | None = None
 
 
 def evaluate(
@@ -112,6 +114,7 @@ def evaluate(
     if selection.excluded:
         stderr_console.print(selection.start_line(target), markup=False)
     study = _study(workspace, model, info, selection, settings, engine or Engine())
+    sets = study.prompt_sets(options.prompts)  # before the frames are encoded
     plan = _plan(study)
     scored, features = _score(study, plan)
     regions, control = _region_control(study, scored, features["all_one"])
@@ -125,6 +128,7 @@ def evaluate(
     metrics = collect_results(evidence) | _provenance(study)
     metrics |= {"captions": _captions(study, features["all_one"]), "region_control": control}
     metrics["probabilities"] = probabilities
+    metrics["prompt_sets"] = prompt_set_results(features["all_one"], scored, sets, study.draws)
     if "regions" in settings.modes:
         metrics["region_planes"] = region_planes_results(weighting, metrics["differences"])
     metrics["checkpoint"] = chosen_checkpoint(folder).name
@@ -237,6 +241,11 @@ class _Study:
         known = validation_frames(images, self.info.held_out, self.selection.frames)
         return self.region_study(known, self.packed_or_files(known))
 
+    def prompt_sets(self, own: Path | None) -> dict[str, PromptSet]:
+        """The prompts of the planes, also those of the file `own`."""
+        names = [plane.name for plane in self.planes.planes]
+        return prompt_sets(self.model, self.templates, names, own)
+
     @cached_property
     def outlines(self) -> Outlines:
         """The outlines found in each frame without a label."""
@@ -295,11 +304,7 @@ def _region_control(
 ) -> tuple[Regions, dict[str, Any]]:
     """The masks with their features, and the results of region control."""
     regions = encode_regions(study.regions, study.workspace.masks(), whole)
-    names = [study.planes.planes[index].name for index in scored.compared]
-    truth = np.searchsorted(scored.compared, scored.truth)
-    texts = plane_texts(study.model, study.templates, names)
-    planes = plane_phrasings(whole, texts, truth, scored.clusters, study.draws)
-    return regions, region_control_results(regions, planes, study.draws)
+    return regions, region_control_results(regions, study.draws)
 
 
 def _with_proposed_regions(study: _Study, scored: Scored) -> tuple[Scored, Weighting | None]:

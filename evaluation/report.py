@@ -19,7 +19,7 @@ from sono.evaluation.result_tables import ResultTable, metric_title, score_names
 from sono.evaluation.results import Evidence
 from sono.evaluation.statistics.bootstrap import Interval
 from sono.evaluation.summaries import Scored
-from sono.templates.reports import data_uri, render_report, row_words
+from sono.templates.reports import data_uri, render_report, row_words, words
 
 CARD_SIDE = 256  # pixels
 PAGE_WIDTH = 1052  # pixels
@@ -48,6 +48,7 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         metric_names={name: metric_title(name) for name in score_names(metrics)},
         count_words={"patients": patients, "in_training": "in training"},
         words=row_words(),
+        prompt_words=words("prompts"),
         questions={
             "_minus_".join(row["modes"]): f"{row['question']} {row['reading']}"
             for row in metrics["differences"]

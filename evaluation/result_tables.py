@@ -145,9 +145,7 @@ def result_tables(metrics: Mapping[str, Any]) -> dict[str, ResultTable]:
         *_score_tables(metrics),
         _gain_table(metrics),
         *(_region_tables(control) if "conditions" in control else ()),
-        _phrasing_table(
-            "plane_phrasings", {"": control["plane_phrasings"]}, {"": metrics["groups"][0]}
-        ),
+        *_prompt_tables(metrics["prompt_sets"]),
         _recall_table(metrics),
         *_confusion_tables(metrics),
         _retrieval_table(metrics),
@@ -226,6 +224,24 @@ def _region_tables(control: Mapping[str, Any]) -> Iterator[ResultTable]:
         for way in ("own", "all_one", "place_and_shape", "among_all")
     ]
     yield ResultTable("structures", ("structure", "mask"), PERCENT, tuple(structures))
+
+
+def _prompt_tables(found: Mapping[str, Any]) -> Iterator[ResultTable]:
+    """Top-1 macro with each set of prompts, and with each prompt alone, by candidates."""
+    counts = _counts(found)
+    for suffix, sets in found["candidates"].items():
+        cells = [
+            Cell(name, column, Interval.from_dict(values[column]), counts)
+            for name, values in sets.items()
+            for column in ("together", "alone_mean", "alone_sd", "worst")
+        ]
+        yield ResultTable(f"prompt_sets{suffix}", ("prompts", "measure"), PERCENT, tuple(cells))
+        alone = [
+            Cell(prompt, name, Interval.from_dict(value), counts)
+            for name, values in sets.items()
+            for prompt, value in values["each"].items()
+        ]
+        yield ResultTable(f"prompts{suffix}", ("prompt", "prompts"), PERCENT, tuple(alone))
 
 
 def _phrasing_table(

@@ -1,9 +1,10 @@
 """Caption templates: a small, safe part of Jinja, since a user's template set is untrusted."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from os import PathLike
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
@@ -49,6 +50,7 @@ _ALLOWED_NODES = (
     nodes.Not,
     nodes.Const,
 )
+_OF_A_SET = f"a template set contains {', '.join(LEVEL_FILES.values())}"
 _LINE = re.compile("\0([0-9]+)\0")  # the number of the line that the next piece comes from
 FILTERS = ("default", "join", "lower", "round", "upper")
 
@@ -156,6 +158,18 @@ def load_templates(name_or_folder: str) -> CaptionTemplates:
     )
 
 
+def load_prompts(path: str | PathLike[str]) -> Callable[[str], list[str]]:
+    """The prompts of a text file, one per line with {{ plane }}; they take the name of a plane.
+
+    Raises SonoError for a file that cannot be read, and with the line for a prompt that is wrong.
+    """
+    file = real_path(Path(path))
+    check_utf8(file)
+    value = PROMPT_FILES["plane"][1]
+    sources = _check_prompts(_read(file, "give a text file of prompts"), file, value)
+    return lambda name: [_render(source, {value: name}) for source in sources]
+
+
 def _built_in(name: str) -> Path:
     return Path(__file__).parent / "captions" / name
 
@@ -174,14 +188,12 @@ def _find_set(name_or_folder: str) -> Path:
     return folder
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, missing: str = _OF_A_SET) -> str:
     check_inside(path, path.parent)
     try:
         text = read_regular(path, MAX_TEXT_BYTES).decode("utf-8-sig")  # editors may write a BOM
     except FileNotFoundError as error:
-        raise SonoError(
-            f"{path}: missing; a template set contains {', '.join(LEVEL_FILES.values())}"
-        ) from error
+        raise SonoError(f"{path}: missing; {missing}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SonoError(f"{path}: not a readable UTF-8 file: {error}") from error
     if len(text) > MAX_SOURCE_CHARS:

@@ -64,6 +64,7 @@ _LITERAL = re.compile(r"(?<=[\s:\[,])(?:true|false|null)(?=[\s,\]}]|$)")
 _SETTING = re.compile(r"^[ \t]*\[?\[?([\w.\"-]{1,80})\]?\]?[ \t]*(?==|$)", re.MULTILINE)
 _MARKUP = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|<[^<>]*>", re.DOTALL)
 _QUOTED = re.compile(r'"([^"\n]+)"')
+PROMPT_TABLES = re.compile(r"(phrasings|prompts(_of_\d+)?)\.csv$")  # of an evaluation
 _LINK = re.compile(r'(?<=href=")tables/(\w+)\.csv(?=")')
 _SYNTAX = re.compile(r'<!?/?[a-z]\w*|(?<=\s)(?:class="[\w -]*"|[a-z-]+(?=="))', re.IGNORECASE)
 _CELL = re.compile(r"(?<=>)[^<>]{1,200}(?=<)|(?<=\n)[^\n<>]{1,200}(?=\n)")
@@ -135,7 +136,7 @@ def own_text(place: str, where: str) -> str:
         words = CODES
     elif place.endswith(LISTINGS):
         words = (*CODES, *COLUMNS, *KEY_WORDS)
-    if place.endswith("phrasings.csv"):  # the prompts of an evaluation
+    if PROMPT_TABLES.search(place):
         words += _pages("captions")
     return "\n".join(words)
 

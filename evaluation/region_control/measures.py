@@ -324,23 +324,3 @@ def conflict_shares(conflict: CueConflict, how: Draws | None = None) -> dict[str
         name: clustered_interval(hits, classes, clusters, micro(), how)
         for name, hits in {"frame": frame, "mask": mask, "neither": ~frame & ~mask}.items()
     }
-
-
-def plane_phrasings(
-    features: Reals,
-    texts: Mapping[str, Reals],
-    truth: Indices,
-    clusters: Indices,
-    how: Draws | None = None,
-) -> dict[str, Interval]:
-    """Plane Top-1 macro of whole frames [frames, d] with each phrasing [planes, d].
-
-    `truth` [frames] indexes the planes.
-    """
-    clusters = np.unique(clusters, return_inverse=True)[1]
-    return {
-        name: clustered_interval(
-            predict(cosines(features, each)) == truth, truth, clusters, macro(), how
-        )
-        for name, each in texts.items()
-    }

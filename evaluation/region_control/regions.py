@@ -1,6 +1,6 @@
 """The regions of a study for region control: its masks, encoded in every condition."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -42,7 +42,7 @@ from sono.training.model.mask_clip import MaskClip
 
 CHANGES = ("own", "box", "jittered_box", "moved")  # conditions of the frame itself
 COVERING = 0.99  # share of the frame from which a mask marks no region
-PLACEHOLDER = {"region": "STRUCTURE", "plane": "PLANE"}  # in the names of phrasings
+PLACEHOLDER = "STRUCTURE"  # in the names of phrasings
 
 
 @dataclass(frozen=True)
@@ -172,27 +172,10 @@ def region_texts(
     TRAINING is the mean of the training prompts; each unseen phrasing is separate.
     """
     trained = class_features(model, [templates.render_region_prompts(name) for name in structures])
-    return {TRAINING: trained} | _alone(
-        model, templates.render_unseen_region_prompts, structures, "region"
-    )
-
-
-def plane_texts(
-    model: MaskClip, templates: CaptionTemplates, names: Sequence[str]
-) -> dict[str, Features]:
-    """Unit features [planes, d] by phrasing, as `region_texts`."""
-    trained = class_features(model, [templates.render_prompts(name) for name in names])
-    return {TRAINING: trained} | _alone(model, templates.render_unseen_prompts, names, "plane")
-
-
-def _alone(
-    model: MaskClip, render: Callable[[str], list[str]], names: Sequence[str], kind: str
-) -> dict[str, Features]:
-    """Each phrasing by its text with a placeholder."""
-    texts = [render(name) for name in names]
-    return {
+    texts = [templates.render_unseen_region_prompts(name) for name in structures]
+    return {TRAINING: trained} | {
         title: text_features(model, [own[number] for own in texts])
-        for number, title in enumerate(render(PLACEHOLDER[kind]))
+        for number, title in enumerate(templates.render_unseen_region_prompts(PLACEHOLDER))
     }
 
 

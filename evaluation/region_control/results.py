@@ -67,18 +67,15 @@ class Steering:
         return bool(least > self.chance)
 
 
-def region_control_results(
-    regions: Regions, planes: Mapping[str, Interval], how: Draws
-) -> dict[str, Any]:
-    """All measures with intervals, and the verdict; `planes` is plane Top-1 macro by phrasing."""
+def region_control_results(regions: Regions, how: Draws) -> dict[str, Any]:
+    """All measures with intervals, and the verdict."""
     data = regions.data
     counts = {"masks": len(regions.masks), "left_out": regions.left_out}
-    phrased = {"plane_phrasings": _summary(planes)}
     if data is None or not data.contested.any():
-        return counts | phrased | {"verdict": {"steers": None, "text": _why_not(regions)}}
+        return counts | {"verdict": {"steers": None, "text": _why_not(regions)}}
     words = _phrasings(data, how)
     steering = _steering(data, words["in_plane"], how)
-    return counts | phrased | _counts(data) | {
+    return counts | _counts(data) | {
         "verdict": {"steers": steering.steers, "text": sentence(steering)},
         "chance": {
             "in_plane": _round(steering.chance),
@@ -195,7 +192,7 @@ def _phrasings(data: RegionFeatures, how: Draws) -> dict[str, Any]:
     return found
 
 
-def _summary(each: Mapping[str, Interval], mean: Interval | None = None) -> dict[str, Any]:
+def _summary(each: Mapping[str, Interval], mean: Interval) -> dict[str, Any]:
     """Intervals by phrasing, with mean, standard deviation and the worst of the unseen ones.
 
     The losses are against the training phrasing.
@@ -206,7 +203,7 @@ def _summary(each: Mapping[str, Interval], mean: Interval | None = None) -> dict
     average = float(np.mean(list(unseen.values()))) if unseen else float("nan")
     return {
         "each": {words: interval.as_dict() for words, interval in each.items()},
-        "mean": (mean or Interval(average, *[float("nan")] * 2)).as_dict(),
+        "mean": mean.as_dict(),
         "sd": None if len(unseen) < 2 else _round(float(np.std(list(unseen.values()), ddof=1))),
         "worst": worst,
         "mean_loss": _round(trained - average),

@@ -28,7 +28,6 @@ from sono.evaluation.region_control.measures import (
     naming_difference,
     naming_interval,
     other_masks,
-    plane_phrasings,
     region_ranks,
     unseen_interval,
 )
@@ -194,16 +193,6 @@ def test_a_cue_conflict_follows_the_frame_the_mask_or_neither() -> None:
     assert conflict_shares(empty) == {}
 
 
-def test_plane_phrasings_are_macro_over_the_planes() -> None:
-    truth = np.array([0, 0, 0, 1])
-    texts = {TRAINING: np.eye(2), "turned": np.eye(2)[::-1]}
-    found = plane_phrasings(np.eye(2)[[0, 0, 0, 0]], texts, truth, np.arange(4), QUICK)
-    assert {name: interval.point for name, interval in found.items()} == {
-        TRAINING: 0.5,
-        "turned": 0.5,
-    }
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_measures_are_shares_and_do_not_depend_on_the_order_of_masks(seed: int) -> None:
@@ -234,10 +223,7 @@ def test_measures_are_shares_and_do_not_depend_on_the_order_of_masks(seed: int) 
 def findings(data: RegionFeatures) -> dict[str, Any]:
     everything = dict.fromkeys(CONDITIONS, data.features["own"]) | dict(data.features)
     masks = tuple(RegionMask(0, "a", (), np.zeros(1, np.uint32)) for _ in data.structure)
-    planes = {TRAINING: Interval(0.9, 0.8, 1.0), "a PLANE": Interval(0.7, 0.6, 0.8)}
-    return region_control_results(
-        Regions(masks, {}, replace(data, features=everything)), planes, QUICK
-    )
+    return region_control_results(Regions(masks, {}, replace(data, features=everything)), QUICK)
 
 
 def test_the_sentence_of_a_perfect_model_says_that_the_mask_steers() -> None:
@@ -251,16 +237,16 @@ def test_the_sentence_of_a_perfect_model_says_that_the_mask_steers() -> None:
         "unseen phrasings lose nothing.",
     }
     assert (found["single_candidate"], found["pairs"], found["clusters"]) == (12, 72, 12)
-    assert found["plane_phrasings"]["mean_loss"] == pytest.approx(0.2)
 
 
 def test_phrasings_have_a_mean_a_standard_deviation_and_a_worst_one() -> None:
     points = {"training": 0.9, "a": 0.8, "b": 0.6}
-    found = _summary({words: Interval(point, 0, 1) for words, point in points.items()})
+    mean = Interval(0.7, 0.6, 0.8)
+    found = _summary({words: Interval(point, 0, 1) for words, point in points.items()}, mean)
     assert (found["mean"]["point"], found["worst"]) == (0.7, "b")
     assert found["worst_loss"] == pytest.approx(0.3)
     assert found["sd"] == pytest.approx(0.02**0.5, abs=1e-6)
-    assert _summary({"training": Interval(0.9, 0, 1)})["sd"] is None
+    assert _summary({"training": Interval(0.9, 0, 1)}, mean)["sd"] is None
 
 
 def test_the_sentence_of_an_inert_model_says_that_the_mask_does_not_steer() -> None:
@@ -336,6 +322,6 @@ def test_phrasings_of_a_model_that_names_nothing_have_nothing_to_lose(own: Inter
 
 
 def test_a_study_without_material_is_not_tested() -> None:
-    found = region_control_results(Regions(()), {TRAINING: UNKNOWN}, QUICK)
+    found = region_control_results(Regions(()), QUICK)
     assert found["verdict"]["steers"] is None
     assert "conditions" not in found
