@@ -92,6 +92,7 @@ app.add_typer(sono.annotation.commands.captions, name="captions")
 app.add_typer(sono.annotation.commands.app)
 app.add_typer(sono.annotation.release.commands.app)
 app.add_typer(sono.training.commands.app)
+sono.training.commands.model_app.add_typer(sono.evaluation.commands.model_app)
 app.add_typer(sono.training.commands.model_app, name="model")
 app.add_typer(sono.evaluation.commands.app)
 

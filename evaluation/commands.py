@@ -1,4 +1,4 @@
-"""`sono eval`, `sono compare` and `sono predict`."""
+"""The commands that score runs, compare and describe them, and use them on files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,12 @@ from sono.curation.core.cli_options import (
 )
 
 app = typer.Typer()
+model_app = typer.Typer()
+
+OutputOption = Annotated[
+    list[Path] | None,
+    typer.Option("--output", help="Write the table as .html, .csv, .md or .tex. Repeatable."),
+]
 
 
 @app.command("eval")
@@ -54,6 +60,45 @@ def evaluate(
     show(result.as_dict() if as_json else result, as_json)
 
 
+@app.command("leave-one-center-out")
+def leave_one_center_out(
+    name: Annotated[
+        str, typer.Option(help="The runs are called NAME-CENTER; finished ones are kept.")
+    ] = "without",
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe of the training; sono.toml wins.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model of the training.", show_default="recipe's")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training frames.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of the training.")] = None,
+    output: OutputOption = None,
+    workspace: WorkspaceOption = None,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train one run per center without it, and score each on the center it has not seen.
+
+    Interrupted, the same command continues.
+
+    Example: sono leave-one-center-out --output centers.csv
+    """
+    from sono.curation.core.engine import Engine
+    from sono.curation.core.workspace import Workspace
+    from sono.evaluation.centers import CentersOptions
+    from sono.evaluation.centers import leave_one_center_out as run_all
+
+    given = {"model": model, "epochs": epochs, "seed": seed}
+    options = CentersOptions(name, recipe, given, tuple(output or ()))
+    result = run_all(Workspace.find(workspace), options, Engine.create(jobs, scheduler))
+    show(result.as_dict() if as_json else result, as_json)
+
+
 @app.command("compare")
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Names or folders of evaluated runs.")],
@@ -64,10 +109,7 @@ def compare(
     mask: Annotated[str, typer.Option(help="The mask of the scores, as in [evaluation] modes.")] = (
         "all_one"
     ),
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(help="Write the table as .html, .csv, .md or .tex. Repeatable."),
-    ] = None,
+    output: OutputOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -127,3 +169,22 @@ def predict(
     study = Workspace.find_or_none(workspace)
     result = predict_files(study, options, Engine.create(jobs, scheduler))
     show(result.as_dict() if as_json else result, as_json)
+
+
+@model_app.command("card")
+def model_card(
+    run: Annotated[
+        str | None, typer.Argument(help="Name or folder of the run.", show_default="the newest")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the card of a run, README.md: model, training data, results, limits, open questions.
+
+    Example: sono model card run-001
+    """
+    from sono.curation.core.workspace import Workspace
+    from sono.evaluation.model_card import write_model_card
+
+    show(write_model_card(Workspace.find(workspace), run), as_json)

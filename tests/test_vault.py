@@ -37,6 +37,8 @@ WRITES = (
     "dedup",
     "train",
     "eval",
+    "leave-one-center-out",
+    "model card",
     "model import",
 )
 WRITERS = [name for name, command in COMMANDS.items() if command.writes and command.in_study]
@@ -46,7 +48,7 @@ WRITERS = [name for name, command in COMMANDS.items() if command.writes and comm
 def place(place: Place, request: pytest.FixtureRequest) -> Place:
     """A copy with a folder for what is exported, and with a pair to draw."""
     place.out.mkdir()
-    for name in ("dedup sheet", "masks measure", "compare"):
+    for name in ("dedup sheet", "masks measure", "compare", "leave-one-center-out"):
         if name in request.node.name:
             COMMANDS[name].begin(place)
     return place

@@ -1,6 +1,6 @@
 """The data card: what is in a data set, where it comes from, and what is not known about it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -13,6 +13,7 @@ from sono.annotation.release.samples import SampleSet
 from sono.annotation.review.quality import review_report
 from sono.curation.core.column_values import MASK_STATES, SPLITS
 from sono.curation.core.errors import counted
+from sono.curation.core.markdown import markdown_table
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
@@ -23,8 +24,6 @@ from sono.curation.dataset.statistics import (
     compute_statistics,
 )
 from sono.curation.imaging.quality import QualityConfig
-
-Rows = Iterable[Sequence[object]]
 
 
 def study_statistics(workspace: Workspace) -> Statistics:
@@ -60,7 +59,7 @@ def card_text(workspace: Workspace, stats: Statistics, found: SampleSet | None =
         "## Questions of a reader",
         "From Datasheets for Datasets and from the items on data of CLAIM 2024. What no file of a "
         f"study shows is `[card]` in its `sono.toml`; there it says {NOT_STATED!r}.",
-        _table(("question", "answer"), answers(config, stats, workspace)),
+        markdown_table(("question", "answer"), answers(config, stats, workspace)),
         f"Made by sono {__version__}. Not a medical device.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -102,7 +101,7 @@ def _contents(found: SampleSet) -> str:
             len({one.facts["patient_id"] for one in own} - {None}),
             sum(len(one.captions) for one in own), sum(len(one.regions) for one in own),
         ))  # fmt: skip
-    return _table(("split", "frames", "patients", "captions", "masks"), rows)
+    return markdown_table(("split", "frames", "patients", "captions", "masks"), rows)
 
 
 def _flow(stats: Statistics) -> str:
@@ -116,21 +115,21 @@ def _flow(stats: Statistics) -> str:
     ]
     rows.append(("accepted", stats.frames["accepted"], ""))
     note = "Each frame that is not accepted counts once, under its most serious reason."
-    return f"{_table(('step', 'frames', 'why'), rows)}\n\n{note}"
+    return f"{markdown_table(('step', 'frames', 'why'), rows)}\n\n{note}"
 
 
 def _frames(stats: Statistics, planes: PlaneTable) -> str:
     splits = [name for name in (*SPLITS, UNSPLIT) if stats.plane[name].sum()]
     shown = stats.plane[stats.plane["frames"] > 0]
     columns = ["name", "region", "frames", "patients", *splits]
-    by_plane = _table(
+    by_plane = markdown_table(
         ("plane", *columns[1:]), shown[columns].fillna("").itertuples(index=False, name=None)
     )
-    by_center = _table(
+    by_center = markdown_table(
         ("center", "read", "accepted", "patients", "machines", "with plane", "with age"),
         stats.center.itertuples(index=False, name=None),
     )
-    by_machine = _table(
+    by_machine = markdown_table(
         ("machine", "read", "accepted", "patients"),
         stats.machine.itertuples(index=False, name=None),
     )
@@ -176,7 +175,7 @@ def _masks(stats: Statistics, reviews: Mapping[str, Sequence[Mapping[str, Any]]]
     if stats.masks.empty:
         return "No masks."
     parts = [
-        _table(
+        markdown_table(
             ("structure", "source", *MASK_STATES),
             stats.masks[["structure", "source", *MASK_STATES]].itertuples(index=False, name=None),
         )
@@ -193,7 +192,7 @@ def _masks(stats: Statistics, reviews: Mapping[str, Sequence[Mapping[str, Any]]]
     ]
     if rows:
         titles = ("reviewer", "kept", "rejected", "kept unchanged", "false accepts")
-        parts.append(_table(titles, rows))
+        parts.append(markdown_table(titles, rows))
     parts += [f"{row['structure']}: {row['text']}." for row in reviews.get("agreement", ())]
     if not rows:
         parts.append("No mask was reviewed with `sono masks review`.")
@@ -210,7 +209,7 @@ def _captions(stats: Statistics) -> str:
     return (
         f"Written by templates from fields of the records, never from free text{by_hand}. A full "
         "caption names plane, age and structures, a partial one two of them.\n\n"
-        f"{_table(('template set', 'level', 'full', 'partial', 'label only'), rows)}\n\n"
+        f"{markdown_table(('template set', 'level', 'full', 'partial', 'label only'), rows)}\n\n"
         f"Length in tokens: median {tokens['median']:g}, at most {tokens['max']:g}."
     )
 
@@ -225,13 +224,4 @@ def _splits(stats: Statistics) -> str:
             f"{counted(leaks['duplicate_groups'], 'group')} of duplicates in more than one split: "
             "do not trust results on these splits."
         )
-    return f"{_table(('split', 'frames', 'patients'), rows)}\n\n{shared}"
-
-
-def _table(titles: Sequence[str], rows: Rows) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    return " ".join(str(value).replace("|", "\\|").split())
+    return f"{markdown_table(('split', 'frames', 'patients'), rows)}\n\n{shared}"

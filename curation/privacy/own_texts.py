@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from html import escape
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from sono.curation.clinical.name_variants import words_of
 from sono.curation.clinical.vocabulary import CODE_COLUMNS, CODES, COLUMNS, KEY_WORDS
@@ -28,7 +28,7 @@ PACKAGES = ("curation", "templates", "annotation", "training", "evaluation")
 MODELS = (".onnx", ".pt", ".pth", ".safetensors", ".npy")
 TENSORBOARD = "runs/*/tensorboard/*"
 JSON = (".json", ".jsonl")
-CARD = "README.md"  # the data card of a study or an export
+CARD = "README.md"  # the card of a study, an export or a run
 LISTINGS = (*JSON, ".log", ".csv")
 # Columns of which every cell is a word of sono.
 CELLS = tuple(
@@ -86,7 +86,7 @@ def without_own(text: str, place: Path, where: str, found: Iterable[str]) -> str
         text = "\n".join(line for line in text.split("\n") if line not in _cells())
     elif where:
         return text
-    if suffix in (".html", *LISTINGS) or place.as_posix() == CARD:
+    if suffix in (".html", *LISTINGS) or is_card(place):
         for phrase in _phrases_with(frozenset(found)):
             text = text.replace(phrase, " | ").replace(escape(phrase), " | ")
     if suffix in (*LISTINGS, ".safetensors") or where == DESCRIPTION:
@@ -106,6 +106,11 @@ def _unless_written(match: re.Match[str]) -> str:
     cell = match[0].strip()
     setting = re.fullmatch(r"[a-z]+(?:\.[a-z_0-9]+)+", cell) and _is_name(cell)
     return "|" if setting or cell in _cells() else match[0]
+
+
+def is_card(place: PurePath) -> bool:
+    """Whether a file is the card of a study, an export or a run."""
+    return re.fullmatch(rf"(runs/[^/]+/)?{re.escape(CARD)}", place.as_posix()) is not None
 
 
 def _is_name(text: str) -> bool:
@@ -130,7 +135,7 @@ def own_text(place: str, where: str) -> str:
         words = COLUMNS
     elif place == CONFIG_NAME:
         words = (NEW_CONFIG,)
-    elif place.endswith(".html") or place == CARD:
+    elif place.endswith(".html") or is_card(PurePath(place)):
         words = (*CODES, *meanings)
     elif place.endswith(JSON):
         words = CODES

@@ -8,7 +8,7 @@ import pandas as pd
 from sono.curation.clinical.name_variants import words_of
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.own_texts import CARD
+from sono.curation.privacy.own_texts import is_card
 from sono.curation.privacy.text_extraction import DESCRIPTION
 
 PLANE_COLUMNS = (
@@ -63,5 +63,5 @@ class PublicNames:
             )
             return named.get(column, frozenset())
         everything = self.centers | self.machines | self.planes | self.titles
-        note = place.suffix in NOTES and place.as_posix() != CARD
+        note = place.suffix in NOTES and not is_card(place)
         return frozenset() if note or where == DESCRIPTION else everything

@@ -1,17 +1,16 @@
 """The stage `compare`: one table of several runs on the same frames."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sono.curation.core.atomic import check_target
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.comparison.measure import compare
 from sono.evaluation.comparison.runs import read_evaluations
-from sono.evaluation.comparison.view import Comparison, check_suffix, write_comparison
+from sono.evaluation.comparison.view import Comparison
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.statistics.bootstrap import Draws
+from sono.evaluation.text_tables import check_outputs, write_table
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ def compare_runs(workspace: Workspace | None, options: CompareOptions) -> Compar
 
     Raises SonoError if the runs were not evaluated on the same frames.
     """
-    _check_outputs(workspace, options.outputs)
+    check_outputs(workspace, options.outputs)
     settings = (
         EvaluationConfig.model_validate({})
         if workspace is None
@@ -46,14 +45,5 @@ def compare_runs(workspace: Workspace | None, options: CompareOptions) -> Compar
         tuple(dict.fromkeys(note for run in runs for note in run.notes)),
     )
     for path in options.outputs:
-        write_comparison(found, path)
+        write_table(found.table, path)
     return found
-
-
-def _check_outputs(workspace: Workspace | None, outputs: Sequence[Path]) -> None:
-    for path in outputs:
-        check_suffix(path)
-        if workspace is None:
-            check_target(path)
-        else:
-            workspace.check_output(path)

@@ -1,10 +1,9 @@
-"""The table of a comparison: in the terminal, and as CSV, Markdown, LaTeX and HTML."""
+"""The table of a comparison: in the terminal, and for files."""
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
@@ -12,11 +11,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sono.curation.core.atomic import write_text
-from sono.curation.core.errors import SonoError
 from sono.evaluation.comparison.measure import ComparedRow
-from sono.evaluation.result_tables import MISSING, PERCENT, POINTS, metric_title
-from sono.templates.reports import render_report
+from sono.evaluation.result_tables import PERCENT, POINTS, metric_title
+from sono.evaluation.text_tables import TextTable
 
 HEADINGS = (
     "measure",
@@ -28,12 +25,6 @@ HEADINGS = (
     "p (Holm)",
 )
 CLEAR = 0.05  # planes with a smaller corrected p-value are shown in the terminal
-LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"} | {
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-    MISSING: "--",
-}
 
 
 @dataclass(frozen=True)
@@ -75,6 +66,22 @@ class Comparison:
             "patients, corrected by Holm over planes and runs."
         )
 
+    @property
+    def table(self) -> TextTable:
+        """All rows, for a file."""
+        name = f"Comparison of {', '.join(self.runs)}"
+        cells, numbers = self.cells(), (HEADINGS.index("frames"), HEADINGS.index("patients"))
+        return TextTable(
+            name,
+            self.title,
+            HEADINGS,
+            cells,
+            self.explanation,
+            _csv_text(self),
+            self.notes,
+            numbers,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with numbers between 0 and 1."""
         rows = [
@@ -112,7 +119,7 @@ def _p_text(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def csv_text(found: Comparison) -> str:
+def _csv_text(found: Comparison) -> str:
     """One line per row, with numbers in percent and points."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -133,49 +140,3 @@ def csv_text(found: Comparison) -> str:
             ]
         )
     return out.getvalue()
-
-
-def markdown_text(found: Comparison) -> str:
-    """A table of GitHub's Markdown."""
-    rows = [[cell.replace("|", r"\|") for cell in cells] for cells in found.cells()]
-    lines = [HEADINGS, ["---"] * len(HEADINGS), *rows]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{found.title}\n\n{table}\n\n{found.explanation}\n"
-
-
-def latex_text(found: Comparison) -> str:
-    """A tabular with the rules of booktabs."""
-    rows = [" & ".join(map(_latex, cells)) + r" \\" for cells in found.cells()]
-    heading = " & ".join(map(_latex, HEADINGS)) + r" \\"
-    lines = [f"% {found.title}", f"% {found.explanation}", r"\begin{tabular}{llrrlll}", r"\toprule"]
-    return "\n".join([*lines, heading, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def html_text(found: Comparison) -> str:
-    """A page of its own."""
-    return render_report(
-        "comparison.html.j2", comparison=found, headings=HEADINGS, rows=found.cells()
-    )
-
-
-WRITERS: dict[str, Callable[[Comparison], str]] = {
-    ".csv": csv_text,
-    ".md": markdown_text,
-    ".tex": latex_text,
-    ".html": html_text,
-}
-
-
-def check_suffix(path: Path) -> None:
-    """Raise SonoError for a file name that no format has."""
-    if path.suffix.lower() not in WRITERS:
-        raise SonoError(f"{path}: unknown format; name it {', '.join(WRITERS)}")
-
-
-def write_comparison(found: Comparison, path: Path) -> None:
-    """Write the table in the format of the file's name."""
-    write_text(path, WRITERS[path.suffix.lower()](found))
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in text)

@@ -28,8 +28,8 @@ import sono
 import sono.cli
 from sono.training.model import architectures
 
-LIMIT = 10.0  # seconds that a command on a small study may work, or wait without working
-EXPORTER_LIMIT = 90.0  # the same with PyTorch's exporter to ONNX
+WORK_LIMIT = 90.0  # CPU seconds of a command on a small study
+IDLE_LIMIT = 10.0  # seconds that it may wait without working
 CHANGES = frozenset(
     ["open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"]
 )
@@ -140,11 +140,11 @@ def _be_child(
 
 
 def _status(child: int, words: list[str], err: _Said) -> int:
-    """How the child ends. One that hangs works LIMIT seconds, or gets nothing done for so long.
+    """How the child ends.
 
-    The error then contains the stack of each of its threads.
+    One that hangs works WORK_LIMIT seconds, or gets nothing done for IDLE_LIMIT seconds; the error
+    contains the stack of each of its threads.
     """
-    limit = EXPORTER_LIMIT if "onnx" in words else LIMIT
     worked, since = 0.0, time.monotonic()
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -153,13 +153,15 @@ def _status(child: int, words: list[str], err: _Said) -> int:
         state, now = _progress(child)
         if now > worked or state != "S":  # it waits for the disk or its turn, not for a pipe
             worked, since = now, time.monotonic()
-        if worked > limit or time.monotonic() - since > limit:
+        idle = time.monotonic() - since
+        if worked > WORK_LIMIT or idle > IDLE_LIMIT:
             os.kill(child, signal.SIGUSR1)
             time.sleep(0.5)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             raise AssertionError(
-                f"sono {' '.join(words)}: still running after {limit:.0f} seconds\n{err.text()}"
+                f"sono {' '.join(words)}: still running after {worked:.0f} seconds of work, the "
+                f"last {idle:.0f} without any\n{err.text()}"
             )
         time.sleep(0.005)
 

@@ -102,7 +102,8 @@ class Command:
     @property
     def name(self) -> str:
         """The command without its options."""
-        return " ".join(word for word in self.words.split(" -")[0].split() if word.isalpha())
+        words = self.words.split(" -")[0].split()
+        return " ".join(word for word in words if word.replace("-", "").isalpha())
 
     def again(self, place: Place) -> list[str]:
         """The command line that continues the command after it was interrupted.
@@ -177,6 +178,17 @@ def _two_evaluations(place: Place) -> None:
         metrics = {"run": name, "first_line": "toy", "candidates": planes, "checkpoint": "end"}
         (folder / "metrics.json").write_text(json.dumps(metrics))
         (folder.parents[1] / "run.json").write_text("{}")
+
+
+def _two_centers(place: Place) -> None:
+    """With every second patient at another center, of fewer frames than a batch needs regions."""
+    config = place.study.config_path
+    config.write_text(config.read_text().replace("batch_size = 4", "batch_size = 2"))
+    config.write_text(config.read_text().replace("[training]", "[training]\nregion_weight = 0"))
+    images = place.study.read(IMAGES)
+    patients = sorted(images["patient_id"].dropna().unique())
+    images.loc[images["patient_id"].isin(patients[::2]), "center"] = "B"
+    place.study.write(IMAGES, images)
 
 
 def _no_masks(place: Place) -> None:
@@ -373,6 +385,22 @@ COMMANDS: dict[str, Command] = {
         ),
         f"{RUN}/eval/test",
         writes=5,
+    ),
+    "leave-one-center-out": Command(
+        "leave-one-center-out --output {out}/centers.csv --jobs 1 -q",
+        "warning",
+        (SETTING, PLANES, *CAPTIONED),
+        "out/centers.csv",
+        begin=_two_centers,
+        writes=42,
+    ),
+    "model card": Command(
+        "model card toy -q",
+        "warning",
+        (SETTING, f"{RUN}/run.json", f"{RUN}/summary.json"),
+        "study/runs/toy/README.md",
+        writes=1,
+        room=1000,
     ),
     "compare": Command(
         "compare run-1 run-2 --output {out}/table.csv -q",

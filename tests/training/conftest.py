@@ -1,38 +1,14 @@
-"""A small study that can be learned in seconds.
-
-Femora are bright bars, heads are rings, and each center has five patients.
-"""
+"""A small study that can be learned in seconds, and a small model."""
 
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from clip_files import TINY
-from numpy.typing import NDArray
-from studies import copy_study, fill_vault
+from drawn_study import drawn_study
+from studies import copy_study
 
-from sono.annotation.captions import build_captions
-from sono.annotation.masks import mask_row, mask_table
-from sono.curation.core.atomic import write_bytes
-from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
-from sono.curation.core.tables import IMAGES, MASKS, from_rows
 from sono.curation.core.workspace import Workspace
 from sono.training.model import architectures
-
-STRUCTURES = {"femur": "femur", "transthalamic": "fetal head"}
-SPLITS = ("train", "train", "train", "val", "test")
-
-
-def drawing(plane: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    shape = np.zeros((60, 80), np.uint8)
-    center = (int(rng.integers(30, 50)), int(rng.integers(22, 38)))
-    if plane == "femur":
-        cv2.line(shape, (center[0] - 18, center[1]), (center[0] + 18, center[1] + 6), 1, 5)
-    else:
-        cv2.ellipse(shape, center, (20, 15), 0, 0, 360, 1, 3)
-    speckle = rng.rayleigh(30, shape.shape)
-    return np.clip(speckle * (1 + 4 * shape), 0, 255).astype(np.uint8), shape.astype(np.bool_)
 
 
 @pytest.fixture(scope="session")
@@ -44,39 +20,8 @@ def tiny() -> str:
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Centers A and B, 5 patients each, 4 frames of two planes each, masks and captions."""
-    workspace = Workspace.create(tmp_path_factory.mktemp("training") / "study")
-    rng = np.random.default_rng(0)
-    rows, masks = [], []
-    for patient in range(10):
-        for number, plane in enumerate(["femur", "transthalamic"] * 2):
-            gray, shape = drawing(plane, rng)
-            image_id = image_id_of(gray)
-            write_bytes(workspace.root / frame_file(image_id, gray), encode_png(gray))
-            row: dict[str, object] = {
-                "image_id": image_id,
-                "source_id": f"{patient}-{number}",
-                "frame": 0,
-            }
-            row |= {
-                "patient_id": f"w{patient}",
-                "center": "AB"[patient % 2],
-                "split": SPLITS[patient // 2],
-            }
-            row |= {
-                "plane": plane,
-                "status": "accepted",
-                "height": 60,
-                "width": 80,
-                "file": frame_file(image_id, gray),
-            }
-            rows.append(row)
-            masks.append(mask_row(row, shape, STRUCTURES[plane], "manual", state="accepted"))
-    workspace.write(IMAGES, from_rows(IMAGES, rows))
-    fill_vault(workspace)
-    workspace.write(MASKS, mask_table(masks))
-    build_captions(workspace)
-    return workspace
+    """Centers A and B with drawings of two planes, masks and captions."""
+    return drawn_study(tmp_path_factory.mktemp("training") / "study")
 
 
 @pytest.fixture

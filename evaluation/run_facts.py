@@ -1,0 +1,62 @@
+"""What a run has left in its folder: its record, checkpoint, summary and evaluations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from sono.annotation.weights.weight_files import short
+from sono.curation.core.atomic import read_json
+from sono.curation.core.errors import SonoError
+from sono.training.model.checkpoints import SUMMARY, RunInfo, chosen_checkpoint, read_run
+
+# keys of metrics.json
+NEEDED = {
+    "candidates", "first_line", "groups", "region_control", "probabilities", "verdict", "strata",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The record of a run, its checkpoint and its evaluations by folder name."""
+
+    info: RunInfo
+    checkpoint: Path
+    weights: int  # numbers in the checkpoint
+    summary: Mapping[str, Any]
+    evaluations: Mapping[str, Mapping[str, Any]]
+
+
+def run_facts(folder: Path) -> RunFacts:
+    """Read the record, the size and the evaluations of a run."""
+    checkpoint = chosen_checkpoint(folder)
+    summary = _json(folder / SUMMARY) if (folder / SUMMARY).exists() else {}
+    evaluations = {
+        path.parent.name: _json(path) for path in sorted(folder.glob("eval/*/metrics.json"))
+    }
+    for name, metrics in evaluations.items():
+        if NEEDED - set(metrics):
+            raise SonoError(
+                f"{folder / 'eval' / name}: of an older version of sono; run `sono eval` again"
+            )
+    return RunFacts(read_run(folder), checkpoint, _weights(checkpoint), summary, evaluations)
+
+
+def _weights(checkpoint: Path) -> int:
+    """How many numbers the tensors of a checkpoint have, from its header."""
+    with safe_open(checkpoint / "model.safetensors", framework="np") as tensors:
+        names = list(tensors.keys())
+        return sum(prod(tensors.get_slice(name).get_shape()) for name in names)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise SonoError(f"{path}: damaged ({short(error)}); run `sono eval` again") from error
+    if not isinstance(found, dict):
+        raise SonoError(f"{path}: damaged; run `sono eval` again")
+    return found

@@ -1,0 +1,81 @@
+"""One run per center, each scored on the center that it has not seen."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from clip_files import TINY
+from drawn_study import drawn_study
+from quick import CLIP_TEXT
+
+from sono.curation.core.atomic import write_text
+from sono.curation.core.errors import SonoError
+from sono.curation.core.tables import IMAGES, MASKS, from_rows, rows_of
+from sono.curation.core.workspace import Workspace
+from sono.evaluation import centers
+from sono.evaluation.centers import CentersOptions, leave_one_center_out
+from sono.training.model import architectures
+
+QUICK = '[evaluation]\nbootstrap_draws = 100\nmodes = ["all_one"]\n'
+GIVEN: dict[str, Any] = CLIP_TEXT | {"model": "tiny", "epochs": 1, "image_size": 32}
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Workspace:
+    architectures.SIZES["tiny"] = TINY
+    study = drawn_study(tmp_path / "study")
+    write_text(study.config_path, QUICK)
+    return study
+
+
+def test_each_center_is_scored_by_the_run_without_it_and_a_second_call_trains_nothing(
+    drawn: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = tuple(tmp_path / f"centers.{kind}" for kind in ("csv", "md", "tex", "html"))
+    found = leave_one_center_out(drawn, CentersOptions(given=GIVEN, outputs=outputs))
+    assert [(row.center, row.run, row.frames) for row in found.centers] == [
+        ("A", "without-A", 20),
+        ("B", "without-B", 20),
+    ]
+    for row in found.centers:
+        record = json.loads((drawn.runs / row.run / "run.json").read_text())
+        assert record["held_out"] == [row.center] and row.center not in record["centers_seen"]
+        kept = json.loads((drawn.runs / row.run / "eval" / row.center / "metrics.json").read_text())
+        own = kept["groups"][0]["modes"]["all_one"]["top1_macro"]
+        assert row.top1.as_dict() == own
+        assert row.seen is not None and row.naming is not None
+    table = pd.read_csv(outputs[0])
+    assert table["top1_macro_percent"].tolist() == pytest.approx(
+        [100 * row.top1.point for row in found.centers]
+    )
+    assert table["fall_points"].tolist() == pytest.approx([100 * row.fall for row in found.centers])
+    mean = 50 * (found.centers[0].top1.point + found.centers[1].top1.point)
+    assert f"| mean (SD) |  |  | {mean:.1f} (" in outputs[1].read_text()
+    assert found.worst.top1.point == min(row.top1.point for row in found.centers)
+    assert "mean (SD)" in outputs[3].read_text() and r"\toprule" in outputs[2].read_text()
+
+    monkeypatch.setattr(centers, "train", lambda *_, **__: pytest.fail("trained again"))
+    assert leave_one_center_out(drawn, CentersOptions(given=GIVEN)).as_dict() == found.as_dict()
+    with pytest.raises(SonoError, match="this run differs in epochs; give another --name"):
+        leave_one_center_out(drawn, CentersOptions(given=GIVEN | {"epochs": 2}))
+    drawn.write(MASKS, from_rows(MASKS, rows_of(drawn.masks())[1:]))
+    with pytest.raises(SonoError, match="have changed since this run"):
+        leave_one_center_out(drawn, CentersOptions(given=GIVEN))
+
+
+def test_what_cannot_be_left_out_is_refused_before_any_training(
+    drawn: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(centers, "train", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(SonoError, match=r"unknown format; name it \.csv"):
+        leave_one_center_out(drawn, CentersOptions(outputs=(tmp_path / "centers.doc",)))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SonoError, match="without torchrun"):
+        leave_one_center_out(drawn, CentersOptions())
+    monkeypatch.delenv("WORLD_SIZE")
+    rows = rows_of(drawn.images())
+    drawn.write(IMAGES, from_rows(IMAGES, [row | {"center": "A"} for row in rows]))
+    with pytest.raises(SonoError, match="1 center with frames of a plane"):
+        leave_one_center_out(drawn, CentersOptions())
