@@ -28,6 +28,7 @@ from sono.evaluation.calibrate import (
     save_calibration,
     whole_scores,
 )
+from sono.evaluation.calipers import caliper_features, caliper_results
 from sono.evaluation.captions import caption_metrics, global_captions
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.modes import (
@@ -50,6 +51,7 @@ from sono.evaluation.proposed_regions import (
     region_planes_results,
     validation_frames,
 )
+from sono.evaluation.region_control.measures import TRAINING
 from sono.evaluation.region_control.regions import Regions, RegionStudy, encode_regions
 from sono.evaluation.region_control.results import region_control_results
 from sono.evaluation.report import Gallery, write_report
@@ -129,6 +131,8 @@ def evaluate(
     metrics |= {"captions": _captions(study, features["all_one"]), "region_control": control}
     metrics["probabilities"] = probabilities
     metrics["prompt_sets"] = prompt_set_results(features["all_one"], scored, sets, study.draws)
+    painted = caliper_features(model, study.pixels, study.image_ids, settings.batch_size)
+    metrics["calipers"] = caliper_results(painted, sets[TRAINING].together, scored, study.draws)
     if "regions" in settings.modes:
         metrics["region_planes"] = region_planes_results(weighting, metrics["differences"])
     metrics["checkpoint"] = chosen_checkpoint(folder).name

@@ -9,6 +9,7 @@ import numpy as np
 
 from sono.curation.core.atomic import write_text
 from sono.curation.core.frame_files import read_stored
+from sono.evaluation.calipers import caliper_sentence
 from sono.evaluation.examples import hardest_frames, pick_examples
 from sono.evaluation.modes import mask_for
 from sono.evaluation.plots import confusion_plot, frame_card, modes_plot
@@ -49,6 +50,7 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         count_words={"patients": patients, "in_training": "in training"},
         words=row_words(),
         prompt_words=words("prompts"),
+        caliper_sentence=caliper_sentence(metrics["calipers"]),
         questions={
             "_minus_".join(row["modes"]): f"{row['question']} {row['reading']}"
             for row in metrics["differences"]

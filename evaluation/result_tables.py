@@ -151,6 +151,7 @@ def result_tables(metrics: Mapping[str, Any]) -> dict[str, ResultTable]:
         _retrieval_table(metrics),
         *_probability_tables(metrics),
         _strata_table(metrics),
+        _caliper_table(metrics["calipers"]),
     ]
     return {table.name: table for table in tables if table.cells}
 
@@ -224,6 +225,14 @@ def _region_tables(control: Mapping[str, Any]) -> Iterator[ResultTable]:
         for way in ("own", "all_one", "place_and_shape", "among_all")
     ]
     yield ResultTable("structures", ("structure", "mask"), PERCENT, tuple(structures))
+
+
+def _caliper_table(found: Mapping[str, Any]) -> ResultTable:
+    names = ("top1_macro", "change", "changed_answers")
+    return ResultTable("calipers", ("measure", ""), PERCENT, _cells({
+        name: found[name] | {"frames": found["frames"], "clusters": found["clusters"]}
+        for name in names
+    }))  # fmt: skip
 
 
 def _prompt_tables(found: Mapping[str, Any]) -> Iterator[ResultTable]:

@@ -184,7 +184,7 @@ def _source() -> tuple[frozenset[str], frozenset[str]]:
 def _texts_of_templates() -> Iterator[str]:
     """The texts between the placeholders and tags of templates, line by line, and quoted ones."""
     for page in TEMPLATES.rglob("*"):
-        if page.suffix in (".j2", ".css", ".toml"):
+        if page.suffix in (".j2", ".css", ".js", ".toml"):
             text = page.read_text(encoding="utf-8")
             lines = chain(text.splitlines(), _MARKUP.sub("\n", text).splitlines())
             yield from (line.strip() for line in lines if line.strip())
