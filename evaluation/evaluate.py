@@ -28,7 +28,12 @@ from sono.evaluation.calibrate import (
     save_calibration,
     whole_scores,
 )
-from sono.evaluation.captions import caption_metrics, global_captions
+from sono.evaluation.captions import (
+    CaptionedFrames,
+    CaptionResults,
+    caption_results,
+    own_captions,
+)
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.modes import (
     MODES,
@@ -123,7 +128,8 @@ def evaluate(
     names = {plane.id: plane.name for plane in study.planes.planes}
     evidence = Evidence(target, selection, plan, scored, info.planes_seen, names, study.draws)
     metrics = collect_results(evidence) | _provenance(study)
-    metrics |= {"captions": _captions(study, features["all_one"]), "region_control": control}
+    captions = _captions(study, features["all_one"], regions)
+    metrics |= {"captions": captions.metrics, "region_control": control}
     metrics["probabilities"] = probabilities
     if "regions" in settings.modes:
         metrics["region_planes"] = region_planes_results(weighting, metrics["differences"])
@@ -352,15 +358,11 @@ def _provenance(study: _Study) -> dict[str, Any]:
     }
 
 
-def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
+def _captions(study: _Study, images: NDArray[np.float32], regions: Regions) -> CaptionResults:
     written_by = (study.templates.name, study.templates.id)
-    captions = global_captions(
-        usable_captions(study.workspace.read(CAPTIONS)), study.image_ids, written_by
-    )
-    found = caption_metrics(study.model, images, study.image_ids, captions)
-    shown = [image_id in captions for image_id in study.image_ids]
-    clusters = len(np.unique(study.regions.clusters[shown]))
-    return found | ({"clusters": clusters} if found else {})
+    captions = own_captions(usable_captions(study.workspace.read(CAPTIONS)), written_by)
+    shown = CaptionedFrames(study.image_ids, images, study.regions.clusters)
+    return caption_results(study.model, shown, regions, captions, study.draws)
 
 
 def _write(metrics: dict[str, Any], gallery: Gallery, folder: Path) -> None:

@@ -23,6 +23,8 @@ from sono.templates.reports import data_uri, render_report, row_words
 
 CARD_SIDE = 256  # pixels
 PAGE_WIDTH = 1052  # pixels
+RETRIEVAL = ("retrieval", "retrieval_gain")
+BOUNDS = ("by_chance", "own_pair")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         metric_names={name: metric_title(name) for name in score_names(metrics)},
         count_words={"patients": patients, "in_training": "in training"},
         words=row_words(),
+        retrieval_words=_retrieval_words(gallery.tables),
         questions={
             "_minus_".join(row["modes"]): f"{row['question']} {row['reading']}"
             for row in metrics["differences"]
@@ -76,6 +79,16 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         ],
     )
     write_text(path, text)
+
+
+def _retrieval_words(tables: Mapping[str, ResultTable]) -> dict[str, str]:
+    """What each row of retrieval means; rows of chance and ceiling are named by their ends."""
+    known = row_words()
+    rows = [row for name in RETRIEVAL if name in tables for row in tables[name].rows]
+    return {
+        row: known.get(row) or next(known[end] for end in BOUNDS if row.endswith(end))
+        for row in rows
+    }
 
 
 def _example(gallery: Gallery, number: int) -> dict[str, Any]:

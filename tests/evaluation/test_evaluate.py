@@ -137,7 +137,28 @@ def test_captions_of_the_run_give_alignment_and_retrieval(quick: Workspace) -> N
         if row.plane in names
     ]
     quick.write(CAPTIONS, from_rows(CAPTIONS, rows))
-    metrics = evaluate(quick, EvaluationOptions(modes=())).metrics
+    rows += [
+        {
+            "image_id": row.image_id,
+            "mask_id": row.mask_id,
+            "level": "region",
+            "text": "The femur.",
+            "template": template,
+            "tier": "label",
+            "tokens": 3,
+        }
+        for row in quick.masks().itertuples()
+    ]
+    quick.write(CAPTIONS, from_rows(CAPTIONS, rows))
+    found = evaluate(quick, EvaluationOptions(modes=()))
+    metrics = found.metrics
+    retrieval = metrics["captions"]["retrieval"]
+    assert retrieval["image_to_text"]["at_1"]["point"] == pytest.approx(10 / 12, abs=1e-6)
+    assert retrieval["image_to_text"]["at_1"]["low"] < 10 / 12
+    assert retrieval["image_to_text_exchanged"]["at_1"]["point"] < 10 / 12
+    assert retrieval["region_to_text"]["masks"] == 6
+    text = (found.folder / "report.html").read_text(encoding="utf-8")
+    assert all(row.replace("_", " ") in text for row in retrieval)
     assert metrics["captions"]["distinct_captions"] == 2
     assert metrics["captions"]["paired"] == pytest.approx(10 / 12, abs=1e-6)
     # the orbits in the femur
