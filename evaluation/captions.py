@@ -47,11 +47,12 @@ def own_captions(captions: pd.DataFrame, templates: Sequence[str]) -> OwnCaption
 
 @dataclass(frozen=True)
 class CaptionedFrames:
-    """The evaluated frames: image ids, unit features [n, d] without a mask, patients [n]."""
+    """The evaluated frames: ids, unit features [n, d] without a mask, patients and planes [n]."""
 
     image_ids: Sequence[str]
     images: Reals
     clusters: Indices
+    planes: Indices
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,17 @@ def caption_results(
     gallery = text_features(model, [str(text) for text in texts])
     images, clusters = shown.images[rows], shown.clusters[rows]
     others = _exchanged([shown.image_ids[row] for row in rows], how.seed)
-    searches = {
-        "image_to_text": _search(images, gallery, own, np.arange(len(texts))),
-        "image_to_text_exchanged": _search(images, gallery, own[others], np.arange(len(texts))),
-        "text_to_image": _search(gallery[own], images, own, own),
-        "text_to_image_exchanged": _search(gallery[own], images, own[others], own),
+    numbers, counts = np.arange(len(texts)), _counts(clusters, frames=np.arange(len(rows)))
+    ways = {
+        "image_to_text": (images, gallery, numbers),
+        "text_to_image": (gallery[own], images, own),
     }
-    counts = {"frames": len(rows), "clusters": len(np.unique(clusters))}
-    retrieval = {
-        name: _intervals(found, clusters, how) | counts for name, found in searches.items()
-    }
-    for way, ids in (("image_to_text", np.arange(len(texts))), ("text_to_image", own)):
-        retrieval |= _bounds(way, own, ids)
+    retrieval: dict[str, Any] = {}
+    for way, (queries, items, ids) in ways.items():
+        for name, right in ((way, own), (f"{way}_exchanged", own[others])):
+            retrieved = _search(queries, items, right, ids)
+            retrieval[name] = _intervals(retrieved, clusters, how) | counts
+        retrieval |= _bounds(way, own, ids, shown.planes[rows])
     measures = alignment(images, gallery[own], own) | {
         "uniformity_images": uniformity(images, how.seed),
         "uniformity_texts": uniformity(gallery, how.seed),
@@ -127,17 +127,19 @@ def _regions(
         chosen = several if name == "other" else np.ones(len(rows), np.bool_)
         if not chosen.any():
             continue
-        counts = {
-            "masks": int(chosen.sum()),
-            "frames": len(np.unique(data.frame[rows][chosen])),
-            "clusters": len(np.unique(clusters[chosen])),
-        }
+        counts = {"masks": int(chosen.sum())}
+        counts |= _counts(clusters[chosen], frames=data.frame[rows][chosen])
         key = "region_to_text" if name == "own" else f"region_to_text_{name}"
         retrieval[key] = _intervals(result, clusters, how, chosen) | counts
         if name != "own":
             gain = _intervals(found["own"], clusters, how, chosen, minus=result)
             gains[f"region_own_minus_{name}"] = gain | counts
-    return retrieval | _bounds("region_to_text", own, numbers), gains
+    known = data.plane[rows] * len(data.structures) + data.structure[rows]
+    return retrieval | _bounds("region_to_text", own, numbers, known), gains
+
+
+def _counts(clusters: Indices, frames: Indices) -> dict[str, int]:
+    return {"frames": len(np.unique(frames)), "clusters": len(np.unique(clusters))}
 
 
 def _exchanged(image_ids: Sequence[str], seed: int) -> NDArray[np.int64]:
@@ -187,12 +189,23 @@ def _values(found: Retrieved) -> NDArray[np.float64]:
     return np.column_stack([*(found.hits[k] for k in RETRIEVAL_KS), found.precision]).astype(float)
 
 
-def _bounds(way: str, own: Indices, ids: Indices) -> dict[str, Any]:
-    """Chance, and what a perfect model reaches if equal captions were wrong for each other."""
-    chance = {f"at_{k}": retrieval_by_chance(own, ids, k) for k in RETRIEVAL_KS}
-    ceiling = {f"at_{k}": own_pair_ceiling(own, own, k) for k in RETRIEVAL_KS}
-    rows = {f"{way}_by_chance": chance | {"map": precision_by_chance(own, ids)}}
-    rows[f"{way}_own_pair"] = ceiling
+def _bounds(way: str, own: Indices, ids: Indices, known: Indices) -> dict[str, Any]:
+    """Chance; a model that knows the group `known` [n] alone; and one that cannot be better.
+
+    The last is perfect, but equal captions count as wrong for each other.
+    """
+    chance = _by_chance(own, ids)
+    groups = [np.flatnonzero(known == each) for each in np.unique(known)]
+    informed = [_by_chance(own[rows], ids[np.isin(ids, own[rows])]) for rows in groups]
+    sizes = [len(rows) / len(own) for rows in groups]
+    rows = {
+        f"{way}_by_chance": chance,
+        f"{way}_known_group": {
+            name: sum(size * each[name] for size, each in zip(sizes, informed, strict=True))
+            for name in chance
+        },
+        f"{way}_own_pair": {f"at_{k}": own_pair_ceiling(own, own, k) for k in RETRIEVAL_KS},
+    }
     return {
         name: {
             column: {"point": round(value, 6), "low": None, "high": None}
@@ -200,3 +213,9 @@ def _bounds(way: str, own: Indices, ids: Indices) -> dict[str, Any]:
         }
         for name, row in rows.items()
     }
+
+
+def _by_chance(own: Indices, ids: Indices) -> dict[str, float]:
+    """The hits and the precision in a random order of the items `ids` [m]."""
+    hits = {f"at_{k}": retrieval_by_chance(own, ids, k) for k in RETRIEVAL_KS}
+    return hits | {"map": precision_by_chance(own, ids)}

@@ -100,6 +100,10 @@ def predict(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the frames, masks and answers into this PNG.")
     ] = None,
+    map_: Annotated[
+        Path | None,
+        typer.Option("--map", help="Draw where the cosine with the first --text comes from (PNG)."),
+    ] = None,
     names: Annotated[
         bool, typer.Option("--names", help="Print the paths of the files: they may be private.")
     ] = False,
@@ -119,7 +123,7 @@ def predict(
     from sono.evaluation.prediction.files import PredictOptions, predict_files
 
     options = PredictOptions(
-        tuple(files), run, mask, propose, tuple(text or ()), picture, names, top
+        tuple(files), run, mask, propose, tuple(text or ()), picture, names, top, map_
     )
     study = Workspace.find_or_none(workspace)
     result = predict_files(study, options, Engine.create(jobs, scheduler))

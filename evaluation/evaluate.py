@@ -140,7 +140,9 @@ def evaluate(
     tables = result_tables(metrics)
     named = "" if folder == root else f" ({folder.name})"
     output = root / "eval" / f"{target.folder}{named}"
-    _write(metrics, Gallery(evidence, study.image_ids, study.files, regions, tables), output)
+    files = study.image_ids, study.files
+    whole = features["all_one"]
+    _write(metrics, Gallery(evidence, *files, regions, tables, whole, captions.texts), output)
     check_privacy(workspace)
     return EvaluationResult(str(metrics["first_line"]), info.name, output, metrics, tables)
 
@@ -361,7 +363,8 @@ def _provenance(study: _Study) -> dict[str, Any]:
 def _captions(study: _Study, images: NDArray[np.float32], regions: Regions) -> CaptionResults:
     written_by = (study.templates.name, study.templates.id)
     captions = own_captions(usable_captions(study.workspace.read(CAPTIONS)), written_by)
-    shown = CaptionedFrames(study.image_ids, images, study.regions.clusters)
+    known = study.regions
+    shown = CaptionedFrames(study.image_ids, images, known.clusters, known.plane_index)
     return caption_results(study.model, shown, regions, captions, study.draws)
 
 

@@ -61,7 +61,7 @@ def _picture(reading: Reading) -> NDArray[np.uint8]:
 
 
 def _lines(hit: Hit) -> list[str]:
-    """Rank and cosine; the facts; the caption in a few lines."""
-    facts, _, caption = hit.words.partition("\n")
-    shown = wrap(caption, CAPTION_WIDTH, max_lines=CAPTION_LINES, placeholder=" \u2026")
-    return [f"{hit.rank}: {hit.score:.3f}", facts, *shown]
+    """Rank, cosine, and whether it was seen; the facts; the caption in a few lines."""
+    caption = wrap(hit.caption or "", CAPTION_WIDTH, max_lines=CAPTION_LINES, placeholder=" \u2026")
+    first = ", ".join(filter(None, [f"{hit.rank}: {hit.score:.3f}", hit.note]))
+    return [first, hit.facts, *caption]

@@ -38,12 +38,15 @@ class Hit:
     mask_ids: tuple[str, ...] = ()
 
     @property
-    def words(self) -> str:
-        """Plane, center, the structure that was found, and whether it was seen; the caption."""
-        note = None if self.seen is None else NOTES[self.seen]
+    def note(self) -> str:
+        """Whether the model has seen it."""
+        return "" if self.seen is None else NOTES[self.seen]
+
+    @property
+    def facts(self) -> str:
+        """Plane, center, and the structure that was found."""
         found = self.structure and f"by {self.structure}"
-        facts = ", ".join(filter(None, [self.plane, self.center, found, note]))
-        return "\n".join(filter(None, [facts, self.caption]))
+        return ", ".join(filter(None, [self.plane, self.center, found]))
 
     @property
     def texts(self) -> Iterator[str]:
@@ -78,7 +81,9 @@ class SearchResult:
         table.add_column("image", no_wrap=True)
         table.add_column("plane, center, caption")
         for hit in self.hits:
-            table.add_row(str(hit.rank), f"{hit.score:.3f}", hit.image_id, Text(hit.words))
+            facts = ", ".join(filter(None, [hit.facts, hit.note]))
+            words = "\n".join(filter(None, [facts, hit.caption]))
+            table.add_row(str(hit.rank), f"{hit.score:.3f}", hit.image_id, Text(words))
         regions = f" and {counted(self.regions, 'masked structure')}" if self.regions else ""
         lines = [f"{counted(self.frames, 'frame')}{regions} searched with run {self.run}."]
         lines += [f"{NOTES[name]}: {meaning}." for name, meaning in SEEN.items() if name in seen]

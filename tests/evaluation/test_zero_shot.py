@@ -1,5 +1,6 @@
 """Features and scores, with a model whose answers are known, and with a real one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -104,7 +105,7 @@ def test_an_untrained_real_model_does_not_see_the_mask(frames: list[Path]) -> No
 
 def test_equal_captions_are_right_for_each_other() -> None:
     images = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    shown = CaptionedFrames(["a", "b", "c", "d"], images, np.arange(4))
+    shown = CaptionedFrames(["a", "b", "c", "d"], images, np.arange(4), np.array([0, 0, 0, 1]))
     captions = OwnCaptions({"a": "x", "b": "x", "c": "y"}, {})
     found = caption_results(TwoWords(), shown, Regions(()), captions, Draws(100)).metrics
     assert (found["frames"], found["distinct_captions"]) == (3, 2)
@@ -113,6 +114,10 @@ def test_equal_captions_are_right_for_each_other() -> None:
     assert (points["image_to_text"], points["image_to_text_by_chance"]) == (1, 0.5)
     assert points["text_to_image"] == 1 and points["text_to_image_by_chance"] == round(5 / 9, 6)
     assert points["image_to_text_own_pair"] == round(2 / 3, 6)
+    assert points["image_to_text_known_group"] == 0.5  # all captions are of one plane
+    apart = replace(shown, planes=np.array([0, 0, 1, 1]))
+    sure = caption_results(TwoWords(), apart, Regions(()), captions, Draws(100)).metrics
+    assert sure["retrieval"]["image_to_text_known_group"]["at_1"]["point"] == 1
     # with the captions of other frames, one of the three is right by accident
     assert points["image_to_text_exchanged"] == round(1 / 3, 6)
     nobody = caption_results(TwoWords(), shown, Regions(()), OwnCaptions({}, {}), Draws(100))
