@@ -8,6 +8,7 @@ import typer
 from sono.curation.core.cli_options import (
     JobsOption,
     JsonOption,
+    NoVaultOption,
     QuietOption,
     SchedulerOption,
     WorkspaceOption,
@@ -145,6 +146,10 @@ def predict(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the frames, masks and answers into this PNG.")
     ] = None,
+    map_: Annotated[
+        Path | None,
+        typer.Option("--map", help="Draw where the cosine with the first --text comes from (PNG)."),
+    ] = None,
     names: Annotated[
         bool, typer.Option("--names", help="Print the paths of the files: they may be private.")
     ] = False,
@@ -164,7 +169,7 @@ def predict(
     from sono.evaluation.prediction.files import PredictOptions, predict_files
 
     options = PredictOptions(
-        tuple(files), run, mask, propose, tuple(text or ()), picture, names, top
+        tuple(files), run, mask, propose, tuple(text or ()), picture, names, top, map_
     )
     study = Workspace.find_or_none(workspace)
     result = predict_files(study, options, Engine.create(jobs, scheduler))
@@ -188,3 +193,42 @@ def model_card(
     from sono.evaluation.model_card import write_model_card
 
     show(write_model_card(Workspace.find(workspace), run), as_json)
+
+
+@app.command("search")
+def search(
+    text: Annotated[str | None, typer.Argument(help="What to find, in words.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture to find alike ones of, also with words.")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Find this region of the picture among masks, as in sono predict."),
+    ] = None,
+    no_masks: Annotated[
+        bool, typer.Option("--no-masks", help="Compare words with complete frames only.")
+    ] = False,
+    center: Annotated[str | None, typer.Option(help="Search the frames of this center.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="Number of hits.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option(help="The PNG of the hits.", show_default="search.png")
+    ] = None,
+    no_vault: NoVaultOption = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Find the frames of a study nearest to words or a picture, and draw them.
+
+    Example: sono search "lateral ventricle, 22 weeks"
+    """
+    from sono.curation.core.workspace import Workspace
+    from sono.evaluation.search.search import SearchOptions
+    from sono.evaluation.search.search import search as run_search
+
+    options = SearchOptions(text, image, mask, not no_masks, center, run, top, out, no_vault)
+    result = run_search(Workspace.find(workspace), options)
+    show(result.as_dict() if as_json else result, as_json)

@@ -29,7 +29,12 @@ from sono.evaluation.calibrate import (
     whole_scores,
 )
 from sono.evaluation.calipers import caliper_features, caliper_results
-from sono.evaluation.captions import caption_metrics, global_captions
+from sono.evaluation.captions import (
+    CaptionedFrames,
+    CaptionResults,
+    caption_results,
+    own_captions,
+)
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.modes import (
     MODES,
@@ -128,7 +133,8 @@ def evaluate(
     names = {plane.id: plane.name for plane in study.planes.planes}
     evidence = Evidence(target, selection, plan, scored, info.planes_seen, names, study.draws)
     metrics = collect_results(evidence) | _provenance(study)
-    metrics |= {"captions": _captions(study, features["all_one"]), "region_control": control}
+    captions = _captions(study, features["all_one"], regions)
+    metrics |= {"captions": captions.metrics, "region_control": control}
     metrics["probabilities"] = probabilities
     metrics["prompt_sets"] = prompt_set_results(features["all_one"], scored, sets, study.draws)
     painted = caliper_features(model, study.pixels, study.image_ids, settings.batch_size)
@@ -142,7 +148,9 @@ def evaluate(
     tables = result_tables(metrics)
     named = "" if folder == root else f" ({folder.name})"
     output = root / "eval" / f"{target.folder}{named}"
-    _write(metrics, Gallery(evidence, study.image_ids, study.files, regions, tables), output)
+    files = study.image_ids, study.files
+    whole = features["all_one"]
+    _write(metrics, Gallery(evidence, *files, regions, tables, whole, captions.texts), output)
     check_privacy(workspace)
     return EvaluationResult(str(metrics["first_line"]), info.name, output, metrics, tables)
 
@@ -361,15 +369,12 @@ def _provenance(study: _Study) -> dict[str, Any]:
     }
 
 
-def _captions(study: _Study, images: NDArray[np.float32]) -> dict[str, float]:
+def _captions(study: _Study, images: NDArray[np.float32], regions: Regions) -> CaptionResults:
     written_by = (study.templates.name, study.templates.id)
-    captions = global_captions(
-        usable_captions(study.workspace.read(CAPTIONS)), study.image_ids, written_by
-    )
-    found = caption_metrics(study.model, images, study.image_ids, captions)
-    shown = [image_id in captions for image_id in study.image_ids]
-    clusters = len(np.unique(study.regions.clusters[shown]))
-    return found | ({"clusters": clusters} if found else {})
+    captions = own_captions(usable_captions(study.workspace.read(CAPTIONS)), written_by)
+    known = study.regions
+    shown = CaptionedFrames(study.image_ids, images, known.clusters, known.plane_index)
+    return caption_results(study.model, shown, regions, captions, study.draws)
 
 
 def _write(metrics: dict[str, Any], gallery: Gallery, folder: Path) -> None:

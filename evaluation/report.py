@@ -11,6 +11,7 @@ from sono.curation.core.atomic import write_text
 from sono.curation.core.frame_files import read_stored
 from sono.evaluation.calipers import caliper_sentence
 from sono.evaluation.examples import hardest_frames, pick_examples
+from sono.evaluation.feature_map import UNKNOWN, feature_map
 from sono.evaluation.modes import mask_for
 from sono.evaluation.plots import confusion_plot, frame_card, modes_plot
 from sono.evaluation.probability_plots import probabilities_plot
@@ -19,22 +20,30 @@ from sono.evaluation.region_control.regions import Regions
 from sono.evaluation.result_tables import ResultTable, metric_title, score_names
 from sono.evaluation.results import Evidence
 from sono.evaluation.statistics.bootstrap import Interval
+from sono.evaluation.statistics.metrics import Reals
 from sono.evaluation.summaries import Scored
 from sono.templates.reports import data_uri, render_report, row_words, words
 
 CARD_SIDE = 256  # pixels
 PAGE_WIDTH = 1052  # pixels
+RETRIEVAL = ("retrieval", "retrieval_gain")
+BOUNDS = ("by_chance", "known_group", "own_pair")
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The data of the tables and figures in the report."""
+    """The data of the tables and figures in the report.
+
+    `texts` [m, d] are the features of the frames' captions, `images` [n, d] those of the frames.
+    """
 
     evidence: Evidence
     image_ids: Sequence[str]
     files: Sequence[Path]
     regions: Regions
     tables: Mapping[str, ResultTable]
+    images: Reals
+    texts: Reals
 
 
 def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
@@ -51,6 +60,7 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         words=row_words(),
         prompt_words=words("prompts"),
         caliper_sentence=caliper_sentence(metrics["calipers"]),
+        retrieval_words=_retrieval_words(gallery.tables),
         questions={
             "_minus_".join(row["modes"]): f"{row['question']} {row['reading']}"
             for row in metrics["differences"]
@@ -68,6 +78,7 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
             for mode in shown
         },
         regions_picture=_regions_picture(gallery),
+        map_picture=data_uri(_map_picture(gallery), "image/svg+xml"),
         probabilities_picture=data_uri(probabilities_plot(metrics["probabilities"])),
         hardest=[
             _example(gallery, number)
@@ -79,6 +90,16 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         ],
     )
     write_text(path, text)
+
+
+def _retrieval_words(tables: Mapping[str, ResultTable]) -> dict[str, str]:
+    """What each row of retrieval means; rows of chance and bounds are named by their ends."""
+    known = row_words()
+    rows = [row for name in RETRIEVAL if name in tables for row in tables[name].rows]
+    return {
+        row: known.get(row) or next(known[end] for end in BOUNDS if row.endswith(end))
+        for row in rows
+    }
 
 
 def _example(gallery: Gallery, number: int) -> dict[str, Any]:
@@ -133,6 +154,16 @@ def _regions_picture(gallery: Gallery) -> str:
     planes = [gallery.evidence.plane_names[scored.planes[index]] for index in scored.truth]
     picture = regions_picture(gallery.regions, gallery.image_ids, gallery.files, planes)
     return data_uri(picture) if picture else ""
+
+
+def _map_picture(gallery: Gallery) -> bytes:
+    """The map of the features by plane, center and machine."""
+    frames, names = gallery.evidence.selection.frames, gallery.evidence.plane_names
+    groups = {"plane": [names[plane] for plane in frames["plane"]]}
+    groups |= {
+        name: frames[name].astype(object).fillna(UNKNOWN).tolist() for name in ("center", "machine")
+    }
+    return feature_map(gallery.images, gallery.texts, gallery.image_ids, groups)
 
 
 def _settings(metrics: dict[str, Any]) -> list[dict[str, str]]:

@@ -148,7 +148,7 @@ def result_tables(metrics: Mapping[str, Any]) -> dict[str, ResultTable]:
         *_prompt_tables(metrics["prompt_sets"]),
         _recall_table(metrics),
         *_confusion_tables(metrics),
-        _retrieval_table(metrics),
+        *_retrieval_tables(metrics),
         *_probability_tables(metrics),
         _strata_table(metrics),
         _caliper_table(metrics["calipers"]),
@@ -295,16 +295,20 @@ def _confusion_tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:
         yield ResultTable(f"confusion_{mode}", ("plane", "answer"), ANSWERS, cells)
 
 
-def _retrieval_table(metrics: Mapping[str, Any]) -> ResultTable:
-    found = metrics["captions"]
-    cells = [
-        Cell(way, f"at_{k}{chance}", _exact(found[f"{way}_at_{k}{chance}"]), _counts(found))
-        for way in ("image_to_text", "text_to_image")
-        for k in RETRIEVAL_KS
-        for chance in ("", "_by_chance")
-        if found
-    ]
-    return ResultTable("retrieval", ("query", "recall"), PERCENT, tuple(cells))
+def _retrieval_tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:
+    """Retrieval by query with its controls, and the differences of region queries."""
+    for name, key, unit in (
+        ("retrieval", "retrieval", PERCENT),
+        ("retrieval_gain", "gains", POINTS),
+    ):
+        cells = [
+            Cell(row, column, Interval.from_dict(values[column]), _counts(values))
+            for row, values in metrics["captions"].get(key, {}).items()
+            for column in (*(f"at_{k}" for k in RETRIEVAL_KS), "map")
+            if column in values
+        ]
+        labels = "query" if key == "retrieval" else "difference", "recall"
+        yield ResultTable(name, labels, unit, tuple(cells))
 
 
 def _strata_table(metrics: Mapping[str, Any]) -> ResultTable:

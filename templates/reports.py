@@ -34,9 +34,9 @@ def row_words() -> dict[str, str]:
     return words("masks", "baselines", "measures", "phrasings")
 
 
-def data_uri(png: bytes) -> str:
-    """A PNG as the address of an `img`."""
-    return f"data:image/png;base64,{b64encode(png).decode('ascii')}"
+def data_uri(picture: bytes, kind: str = "image/png") -> str:
+    """A picture as the address of an `img`."""
+    return f"data:{kind};base64,{b64encode(picture).decode('ascii')}"
 
 
 @cache

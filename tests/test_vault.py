@@ -39,6 +39,7 @@ WRITES = (
     "eval",
     "leave-one-center-out",
     "model card",
+    "search",
     "model import",
 )
 WRITERS = [name for name, command in COMMANDS.items() if command.writes and command.in_study]

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sono.curation.core.errors import SonoError, counted
 from sono.curation.core.workspace import Workspace
 from sono.curation.imaging.quality import QualityConfig
 from sono.curation.readers.files import list_sources, without_studies
+from sono.evaluation.prediction.map_sheet import phrase_maps
 from sono.evaluation.prediction.model import Model, load_model
 from sono.evaluation.prediction.reading import (
     CARD_SIDE,
@@ -38,7 +39,8 @@ CARDS, COLUMNS = 60, 6  # frames on the picture
 class PredictOptions:
     """The files and folders, the run, and what is asked of each frame.
 
-    `run` is the name of a run of the workspace or any run's folder; None is the newest run.
+    `run` is the name of a run of the workspace or any run's folder; None is the newest run. `map`
+    is a PNG of the places that the cosine with the first text comes from.
     """
 
     files: tuple[Path, ...]
@@ -49,6 +51,7 @@ class PredictOptions:
     picture: Path | None = None
     names: bool = False
     top: int = 3
+    map: Path | None = None
 
 
 def predict_files(
@@ -69,15 +72,27 @@ def predict_files(
     mask = None if options.mask is None else read_mask(options.mask)
     if mask is not None and len(paths) > 1:
         raise SonoError(f"--mask is of one file, but these are {len(paths)}; give one file")
+    if options.map is not None and len(paths) > 1:
+        raise SonoError(f"--map is of one file, but these are {len(paths)}; give one file")
     model = load_model(run)
     task = ReadTask(
-        config, model.clip.image_size, mask, options.propose, options.picture is not None
+        config,
+        model.clip.image_size,
+        mask,
+        options.propose,
+        options.picture is not None or options.map is not None,
     )
     rows, readings = _predict_all(model, task, paths, options, engine or Engine())
     result = Predictions(model.info.name, model.probabilities_source, tuple(rows))
     _refuse_nothing(result)
     if options.picture is not None:
         write_bytes(options.picture, _picture(result, readings))
+    if options.map is not None:
+        words = options.texts[0]
+        text = model.encode_text([words])[0]
+        picture, maps = phrase_maps(model.clip, readings[0], text, words)
+        write_bytes(options.map, picture)
+        result = replace(result, maps=maps)
     return result
 
 
@@ -86,14 +101,15 @@ def _check_options(workspace: Workspace | None, options: PredictOptions) -> None
         raise SonoError("--mask and --propose exclude each other; give one of them")
     if any(not text.strip() for text in options.texts):
         raise SonoError("--text is empty; give words, as in --text 'a fetal head'")
-    if options.picture is None:
-        return
-    if options.picture.suffix.lower() != ".png":
-        raise SonoError(f"{options.picture}: the picture is a PNG; name it .png")
-    if workspace is None:
-        check_target(options.picture)
-    else:
-        workspace.check_output(options.picture, b"\x89PNG")
+    if options.map is not None and not options.texts:
+        raise SonoError("--map needs words; give --text, as in --text 'a fetal head'")
+    for picture in filter(None, (options.picture, options.map)):
+        if picture.suffix.lower() != ".png":
+            raise SonoError(f"{picture}: the picture is a PNG; name it .png")
+        if workspace is None:
+            check_target(picture)
+        else:
+            workspace.check_output(picture, b"\x89PNG")
 
 
 def _run(workspace: Workspace | None, given: str | None) -> Path:

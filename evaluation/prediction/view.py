@@ -19,6 +19,29 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class PhraseMap:
+    """A map of a frame for a text, and the share of its positive part that is inside the mask.
+
+    `area` is the share of the mask's area, which a map without regard to the mask has.
+    """
+
+    kind: str
+    masked: bool
+    cosine: float
+    inside: float | None
+    area: float | None
+
+    @property
+    def words(self) -> str:
+        """What it is of, its cosine, and the share inside the mask."""
+        words = f"{self.kind} map, {'with' if self.masked else 'without'} the mask"
+        words += f": cosine {self.cosine:.3f}"
+        if self.inside is None or self.area is None:
+            return words
+        return f"{words}, {100 * self.inside:.0f} % inside it ({100 * self.area:.0f} % of the area)"
+
+
+@dataclass(frozen=True)
 class FilePrediction:
     """The answer for one file: the mean over the `used` ones of its `frames`.
 
@@ -53,11 +76,12 @@ class FilePrediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row per file, the run, and where the probabilities come from."""
+    """One row per file, the run, where the probabilities come from, and maps of a text."""
 
     run: str
     source: str
     rows: tuple[FilePrediction, ...]
+    maps: tuple[PhraseMap, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -75,7 +99,8 @@ class Predictions:
         table.add_column("next planes and notes")
         for row in self.rows:
             table.add_row(*_cells(row, len(asked)))
-        return Group(table, Text(f"{self.source}."))
+        maps = [Text(each.words) for each in self.maps]
+        return Group(table, Text(f"{self.source}."), *maps)
 
 
 def _cells(row: FilePrediction, asked: int) -> Iterator[Text]:

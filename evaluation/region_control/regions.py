@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sono.curation.core.arrays import Mask
+from sono.curation.core.atomic import sha256
 from sono.curation.core.console import progress
 from sono.curation.core.geometry import letterbox_mask
 from sono.curation.core.planes import PlaneTable
@@ -57,6 +58,11 @@ class RegionMask:
     def pixels(self) -> Mask:
         """The mask [S, S]."""
         return mask_of(self.runs, round(float(self.runs.sum()) ** 0.5))
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that identify the mask."""
+        return sha256(self.runs.tobytes())[:16]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Metrics as pure functions: accuracy, confusion, baselines, alignment and retrieval."""
+"""Metrics as pure functions: accuracy, confusion, baselines and alignment."""
 
 from collections.abc import Mapping
 
@@ -117,36 +117,6 @@ def alignment(image_features: Reals, text_features: Reals, captions: Indices) ->
         count -= len(rows) ** 2
     unpaired = total / count if count else float("nan")
     return {"paired": paired, "unpaired": unpaired, "alignment": paired - unpaired}
-
-
-def recall_at_k(
-    queries: Reals, gallery: Reals, query_ids: Indices, gallery_ids: Indices, k: int
-) -> float:
-    """The share of `queries` [n, d] with a hit among the k nearest of `gallery` [m, d].
-
-    An item with the query's own id is a hit. Ids number the captions, so equal captions are hits.
-    Ties with a wrong item count as wrong.
-    """
-    nearest = unit(gallery).T
-    found = 0
-    for start in range(0, len(queries), 1024):  # bounds the similarity matrix
-        similarity = unit(queries[start : start + 1024]) @ nearest
-        own = query_ids[start : start + 1024, None] == gallery_ids[None, :]
-        best = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)
-        ahead = (~own & ~(similarity < best)).sum(axis=1)
-        found += int((ahead < k).sum())
-    return found / len(queries)
-
-
-def retrieval_by_chance(query_ids: Indices, gallery_ids: Indices, k: int) -> float:
-    """The average of `recall_at_k` for a random order of the gallery."""
-    size = len(gallery_ids)
-    own = (query_ids[:, None] == np.unique(gallery_ids)[None, :]) @ np.unique(
-        gallery_ids, return_counts=True
-    )[1]
-    drawn = np.arange(min(k, size))
-    missed = np.clip(size - own[:, None] - drawn, 0, None) / (size - drawn)
-    return float(1 - missed.prod(axis=1).mean())
 
 
 def unit(features: Reals) -> NDArray[np.float64]:

@@ -92,6 +92,8 @@ def test_the_report_is_one_file_that_begins_with_center_and_state(quick: Workspa
     assert "not a medical device" in text and "oracle" in text and "d1" in text
     # the frames, one of them as a hard one, too, the modes, two confusions, and probabilities
     assert len(re.findall(r'src="data:image/png', text)) == 12 + 1 + 4
+    assert text.count('src="data:image/svg+xml') == 1  # the map of the features
+    assert "None of the frames has a caption" in text
     places = re.findall(r'(?:src|href)="(?!data:)([^"]*)', text)
     assert places and all((found.folder / place).is_file() for place in places)
 
@@ -138,7 +140,28 @@ def test_captions_of_the_run_give_alignment_and_retrieval(quick: Workspace) -> N
         if row.plane in names
     ]
     quick.write(CAPTIONS, from_rows(CAPTIONS, rows))
-    metrics = evaluate(quick, EvaluationOptions(modes=())).metrics
+    rows += [
+        {
+            "image_id": row.image_id,
+            "mask_id": row.mask_id,
+            "level": "region",
+            "text": "The femur.",
+            "template": template,
+            "tier": "label",
+            "tokens": 3,
+        }
+        for row in quick.masks().itertuples()
+    ]
+    quick.write(CAPTIONS, from_rows(CAPTIONS, rows))
+    found = evaluate(quick, EvaluationOptions(modes=()))
+    metrics = found.metrics
+    retrieval = metrics["captions"]["retrieval"]
+    assert retrieval["image_to_text"]["at_1"]["point"] == pytest.approx(10 / 12, abs=1e-6)
+    assert retrieval["image_to_text"]["at_1"]["low"] < 10 / 12
+    assert retrieval["image_to_text_exchanged"]["at_1"]["point"] < 10 / 12
+    assert retrieval["region_to_text"]["masks"] == 6
+    text = (found.folder / "report.html").read_text(encoding="utf-8")
+    assert all(row.replace("_", " ") in text for row in retrieval)
     assert metrics["captions"]["distinct_captions"] == 2
     assert metrics["captions"]["paired"] == pytest.approx(10 / 12, abs=1e-6)
     # the orbits in the femur

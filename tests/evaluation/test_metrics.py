@@ -12,8 +12,6 @@ from sono.evaluation.statistics.metrics import (
     majority_class,
     per_class_accuracy,
     predict,
-    recall_at_k,
-    retrieval_by_chance,
     top_k_accuracy,
     top_k_hits,
 )
@@ -101,38 +99,3 @@ def test_equal_captions_do_not_count_as_unpaired() -> None:
     features = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     assert alignment(features, features, np.array([0, 0, 1]))["unpaired"] == pytest.approx(0)
     assert alignment(features, features, np.arange(3))["unpaired"] == pytest.approx(1 / 3)
-
-
-def test_an_equal_caption_is_a_retrieval_hit() -> None:
-    queries, gallery = np.eye(2), np.array([[0.9, 0.1], [1.0, 0.0], [0.0, 1.0]])
-    own = np.array([0, 1])
-    assert recall_at_k(queries, gallery, own, np.array([0, 0, 1]), 1) == 1.0
-    assert recall_at_k(queries, gallery, own, np.array([0, 2, 1]), 1) == 0.5
-    assert recall_at_k(queries, gallery, own, np.array([0, 2, 1]), 2) == 1.0
-
-
-def test_retrieval_ties_with_a_wrong_item_are_misses() -> None:
-    same = np.ones((3, 2))
-    assert recall_at_k(same, same, np.arange(3), np.arange(3), 2) == 0.0
-
-
-def test_retrieval_over_several_chunks_equals_one() -> None:
-    rng = np.random.default_rng(0)
-    queries, gallery = rng.normal(size=(2500, 8)), rng.normal(size=(40, 8))
-    own = rng.integers(0, 40, 2500)
-    best = np.argmax(
-        (queries / np.linalg.norm(queries, axis=1)[:, None])
-        @ (gallery.T / np.linalg.norm(gallery, axis=1)),
-        1,
-    )
-    assert recall_at_k(queries, gallery, own, np.arange(40), 1) == pytest.approx(
-        (best == own).mean()
-    )
-
-
-def test_chance_of_retrieval_is_what_random_features_reach() -> None:
-    # two of four gallery items are right: 1 - (2/4)(1/3) at k = 2
-    assert retrieval_by_chance(np.array([0]), np.array([0, 0, 1, 2]), 2) == pytest.approx(
-        1 - 2 / 4 * 1 / 3
-    )
-    assert retrieval_by_chance(np.array([0]), np.array([0, 1]), 10) == 1.0

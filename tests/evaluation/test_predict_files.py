@@ -101,6 +101,38 @@ def test_a_mask_is_of_the_picture_or_of_its_crop(place: Path, tmp_path: Path) ->
         predicted(place, "raw", mask=tmp_path / "whole.png", propose=True)
 
 
+def test_maps_of_a_phrase_are_drawn_with_and_without_the_mask(place: Path, tmp_path: Path) -> None:
+    crop = sono.read_image(place / "raw" / "IM_0.png")[0].crop
+    mask = np.zeros(crop.shape, np.uint8)
+    mask[: crop.shape[0] // 2] = 255
+    path, into = tmp_path / "mask.png", tmp_path / "map.png"
+    path.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+    words = ("a femur", "a head", "an eye", "the heart", "an abdomen", "a leg", "twins", "bone")
+    texts = predicted(place, "raw/IM_0.png", mask=path, texts=words).rows[0].texts
+    nearest = max(texts, key=lambda answer: answer.value)
+    given: dict[str, object] = {"texts": (nearest.text,), "map": into}
+    found = predicted(place, "raw/IM_0.png", mask=path, **given)
+    kinds = [(one.kind, one.masked) for one in found.maps]
+    assert kinds == [(kind, way) for kind in ("occlusion", "cells") for way in (False, True)]
+    cosine = found.rows[0].texts[0].value
+    assert [one.cosine for one in found.maps[1::2]] == pytest.approx([cosine] * 2, abs=2e-4)
+    assert all(0 <= one.inside <= 1 for one in found.maps if one.inside is not None)
+    assert found.maps[1].inside != found.maps[0].inside
+    assert found.maps[3].inside != found.maps[2].inside
+    assert cv2.imread(str(into)).shape[1] == 5 * 266 - 10  # noqa: TID251
+    plain = predicted(place, "raw/IM_0.png", **given)
+    assert [one.inside for one in plain.maps] == [None, None]
+    console = Console(width=200, record=True)
+    console.print(found)
+    assert "occlusion map, with the mask: cosine" in console.export_text()
+    with pytest.raises(SonoError, match="--map needs words; give --text"):
+        predicted(place, "raw/IM_0.png", map=into)
+    with pytest.raises(SonoError, match="--map is of one file, but these are 3"):
+        predicted(place, "raw", **given)
+    with pytest.raises(SonoError, match="the picture is a PNG"):
+        predicted(place, "raw/IM_0.png", texts=("a femur",), map=tmp_path / "map.jpg")
+
+
 def test_proposed_outlines_are_named_and_drawn(place: Path, tmp_path: Path) -> None:
     found = predicted(place, "raw", propose=True, picture=tmp_path / "look.png")
     assert found.rows[0].mask.startswith("outline of ")
@@ -136,6 +168,9 @@ def test_a_frame_that_a_person_must_check_is_not_drawn(place: Path) -> None:
     task = ReadTask(QualityConfig.model_validate({}), 64, draw=True)
     found = read_file(task, bytes(place / "named.png"))
     assert found.status == "quarantined" and len(found.squares) == 1 and found.card is None
+    with pytest.raises(SonoError, match="not drawn, because a person must check it"):
+        predicted(place, "named.png", texts=("a femur",), map=place / "map.png")
+    assert not (place / "map.png").exists()
     clean = read_file(task, bytes(place / "raw" / "IM_0.png"))
     assert clean.card is not None
 

@@ -1,5 +1,6 @@
 """Features and scores, with a model whose answers are known, and with a real one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,9 @@ import torch
 
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import frame_file
-from sono.evaluation.captions import caption_metrics
+from sono.evaluation.captions import CaptionedFrames, OwnCaptions, caption_results
+from sono.evaluation.region_control.regions import Regions
+from sono.evaluation.statistics.bootstrap import Draws
 from sono.evaluation.statistics.metrics import cosines
 from sono.evaluation.zero_shot import class_features, mode_features, text_features
 from sono.training.model.architectures import ModelConfig
@@ -100,12 +103,22 @@ def test_an_untrained_real_model_does_not_see_the_mask(frames: list[Path]) -> No
     np.testing.assert_allclose(np.linalg.norm(found["all_one"], axis=1), 1, atol=1e-5)
 
 
-def test_caption_metrics_count_equal_captions_once() -> None:
+def test_equal_captions_are_right_for_each_other() -> None:
     images = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    found = caption_metrics(
-        TwoWords(), images, ["a", "b", "c", "d"], {"a": "x", "b": "x", "c": "y"}
-    )
+    shown = CaptionedFrames(["a", "b", "c", "d"], images, np.arange(4), np.array([0, 0, 0, 1]))
+    captions = OwnCaptions({"a": "x", "b": "x", "c": "y"}, {})
+    found = caption_results(TwoWords(), shown, Regions(()), captions, Draws(100)).metrics
     assert (found["frames"], found["distinct_captions"]) == (3, 2)
-    assert (found["paired"], found["unpaired"]) == (1, 0)
-    assert (found["image_to_text_at_1"], found["image_to_text_at_1_by_chance"]) == (1, 0.5)
-    assert caption_metrics(TwoWords(), images, ["a"], {}) == {}
+    assert (found["paired"], found["unpaired"], found["modality_gap"]) == (1, 0, 0)
+    points = {name: row["at_1"]["point"] for name, row in found["retrieval"].items()}
+    assert (points["image_to_text"], points["image_to_text_by_chance"]) == (1, 0.5)
+    assert points["text_to_image"] == 1 and points["text_to_image_by_chance"] == round(5 / 9, 6)
+    assert points["image_to_text_own_pair"] == round(2 / 3, 6)
+    assert points["image_to_text_known_group"] == 0.5  # all captions are of one plane
+    apart = replace(shown, planes=np.array([0, 0, 1, 1]))
+    sure = caption_results(TwoWords(), apart, Regions(()), captions, Draws(100)).metrics
+    assert sure["retrieval"]["image_to_text_known_group"]["at_1"]["point"] == 1
+    # with the captions of other frames, one of the three is right by accident
+    assert points["image_to_text_exchanged"] == round(1 / 3, 6)
+    nobody = caption_results(TwoWords(), shown, Regions(()), OwnCaptions({}, {}), Draws(100))
+    assert nobody.metrics == {}

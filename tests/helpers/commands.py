@@ -429,6 +429,23 @@ COMMANDS: dict[str, Command] = {
         "out/look.png",
         writes=1,
     ),
+    "search": Command(
+        "search femur --run toy -q",
+        "warning",
+        (
+            SETTING,
+            *CAPTIONED,
+            FRAME,
+            f"{RUN}/run.json",
+            f"{RUN}/best/model.json",
+            f"{RUN}/best/model.safetensors",
+        ),
+        "study/search.png",
+        writes=3,
+    ),
+    "search out": Command(
+        "search femur --run toy --out {out}/hits.png -q", "search", makes="out/hits.png", writes=3
+    ),
     "model import": Command(
         "model import {given}/clip.pt --name taken",
         "warning",

@@ -55,6 +55,23 @@ class RegionPool(nn.Module):
         added: Tensor = self.head(torch.cat(pooled, dim=1))
         return added
 
+    def by_cell(self, mask: Tensor, direction: Tensor) -> list[Tensor]:
+        """What each cell of each block adds to the product with `direction`, as maps [n, h, w].
+
+        The place of the mask is left out. The tower must have processed the frames before.
+        """
+        weights = direction @ self.head.weight
+        maps = []
+        for number, view in enumerate(self.views):
+            features, self._seen[number] = self._seen[number], None
+            assert features is not None, "the tower goes first"
+            seen = F.relu(view(as_map(features)))
+            share = F.adaptive_avg_pool2d(mask, (seen.shape[-2], seen.shape[-1]))
+            share = share / share.sum((2, 3), keepdim=True).clamp_min(1e-6)
+            part = weights[number * WIDTH : (number + 1) * WIDTH]
+            maps.append(torch.einsum("nchw,c->nhw", seen * share, part))
+        return maps
+
 
 def as_map(features: Tensor) -> Tensor:
     """Features as a map [n, c, h, w].
