@@ -324,6 +324,10 @@ COMMANDS: dict[str, Command] = {
         "out/masks.png",
         writes=1,
     ),
+    "planes": Command("planes --json", "nothing", (SETTING, PLANES)),
+    "planes check": Command(
+        "planes check {given}/records.csv", "nothing", (SETTING, PLANES, "given/records.csv")
+    ),
     "captions build": Command(
         "captions build -q", "warning", (SETTING, PLANES, *TABLES, LOCK), writes=1
     ),
@@ -433,7 +437,7 @@ def names_of_app() -> set[str]:
 
     def walk(command: object, path: tuple[str, ...]) -> None:
         inner = getattr(command, "commands", None)
-        if inner is None:
+        if inner is None or getattr(command, "invoke_without_command", False):
             found.add(" ".join(path))
         for name, child in (inner or {}).items():
             walk(child, (*path, name))
