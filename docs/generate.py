@@ -20,8 +20,9 @@ from sono.annotation.lint import FINDINGS
 from sono.curation.core import tables, vault_tables
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.table_checks import TableSpec
+from sono.templates.allowed import FILTERS
 from sono.templates.caption_values import TEMPLATE_VALUES
-from sono.templates.loader import FILTERS, LEVEL_FILES, PROMPT_FILES
+from sono.templates.loader import LEVEL_FILES, PROMPT_FILES
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "This page is written by `docs/generate.py`; do not edit it."
@@ -33,9 +34,9 @@ SPECS = {
     vault_tables.SourceRow: vault_tables.SOURCES,
 }
 MOST = 2**31 - 1  # of a column of 32-bit integers
-TEMPLATES_INTRODUCTION = """A template set is a folder of Jinja files, selected by `template`
-under `[captions]` or by `sono captions build --template FOLDER`. The sets `standard`, `short` and
-`sonoclip` are built in.
+TEMPLATES_INTRODUCTION = """A template set is a folder of Jinja files, selected by `template` or
+`sets` under `[captions]` or by `sono captions build --set FOLDER`. The sets `fetalclip`, `multi`,
+`short`, `sonoclip` and `standard` are built in ([captions](../captions.md)).
 
 ```jinja
 A fetal ultrasound image
@@ -54,7 +55,9 @@ TEXTS = {
     "unseen_prompts.j2": "phrasings of a plane that only the evaluation uses",
     "unseen_region_prompts.j2": "phrasings of a structure that only the evaluation uses",
 }
-FILES_NOTE = "The first two are required; the standard set's files are used for the others."
+FILES_NOTE = """The first two are required; the standard set's files are used for the others.
+Further phrasings are `global_2.j2`, `region_2.j2` and so on: each frame and mask has one of them,
+chosen by its id and `seed`."""
 RULES_NOTE = """A caption that breaks a rule is refused: it is not written, and
 `sono captions build` reports the rule with the file and the line of the template. With `--strict`
 the command exits with code 3."""

@@ -7,6 +7,7 @@ import typer
 
 from sono.curation.core.cli_options import (
     JsonOption,
+    NoVaultOption,
     QuietOption,
     StrictOption,
     WorkspaceOption,
@@ -76,10 +77,12 @@ def check_planes(
 
 @captions.command("build")
 def build(
-    template: Annotated[
-        str | None,
+    sets: Annotated[
+        list[str] | None,
         typer.Option(
-            help="Template set: sonoclip, standard, short, or a folder of yours.",
+            "--set",
+            "--template",
+            help="fetalclip, multi, short, sonoclip, standard, or a folder of yours; repeat.",
             show_default="standard",
         ),
     ] = None,
@@ -90,12 +93,59 @@ def build(
 ) -> None:
     """Write a global caption for every accepted frame and a region caption for every mask.
 
-    Example: sono captions build --template sonoclip
+    With several sets, each frame and mask has a caption of each; training draws one at a step.
+
+    Example: sono captions build --set standard --set short
     """
     from sono.annotation.captions import build_captions
     from sono.curation.core.workspace import Workspace
 
-    summary = build_captions(Workspace.find(workspace), template)
-    show(summary if as_json else summary.table(), as_json, next_step="sono stats")
+    summary = build_captions(Workspace.find(workspace), sets)
+    steps = ("sono captions lint", "sono stats")
+    show(summary if as_json else summary.table(), as_json, next_step=steps)
     if strict:
         summary.refuse_findings()
+
+
+@captions.command("lint")
+def lint(
+    workspace: WorkspaceOption = None,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Check all captions, also corrected and imported ones, against records, masks and vault.
+
+    It shows codes, rows and fixes, how many captions of each plane are distinct, and the histogram
+    of tokens. With --strict it exits with code 3 if a caption has an error.
+
+    Example: sono captions lint
+    """
+    from sono.annotation.captioning.lint_report import lint_captions
+    from sono.curation.core.workspace import Workspace
+
+    report = lint_captions(Workspace.find(workspace))
+    show(report, as_json)
+    if strict:
+        report.refuse_findings()
+
+
+@captions.command("preview")
+def preview(
+    count: Annotated[int, typer.Option(min=1, help="Frames of each plane.")] = 2,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with frames and masks, too.")
+    ] = None,
+    no_vault: NoVaultOption = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show some captions of each plane with the facts that they state and their template set.
+
+    Example: sono captions preview --html captions.html
+    """
+    from sono.annotation.captioning.preview import preview_captions
+    from sono.curation.core.workspace import Workspace
+
+    show(preview_captions(Workspace.find(workspace), count, html, no_vault), as_json)

@@ -336,6 +336,14 @@ COMMANDS: dict[str, Command] = {
         "warning",
         tuple(f"given/template/{name}" for name in ("global.j2", "region.j2", "prompts.j2")),
     ),
+    "captions lint": Command("captions lint", "warning", (SETTING, PLANES, *CAPTIONED)),
+    "captions preview": Command(
+        "captions preview --html {out}/captions.html",
+        "search",
+        (SETTING, PLANES, *CAPTIONED, FRAME),
+        "out/captions.html",
+        writes=1,
+    ),
     "stats": Command("stats -q", "warning", (SETTING, PLANES, *CAPTIONED), writes=1),
     "train": Command(
         "train --name new -q",
