@@ -14,6 +14,7 @@ from PIL import Image
 
 from sono.annotation.caption_facts import Facts, facts_of, listed_structures
 from sono.annotation.captioning.lint_report import CaptionLinter, caption_linter
+from sono.annotation.captions import of_main_set
 from sono.annotation.overlays import draw_masks
 from sono.curation.core.atomic import atomic_path
 from sono.curation.core.drawing import structure_color
@@ -100,6 +101,7 @@ def preview_captions(
         workspace.require_vault(no_vault)
         workspace.check_output(page, START)
     captions, images = workspace.captions(), workspace.accepted_images()
+    captions = captions.assign(other=~of_main_set(workspace, captions))
     linter = caption_linter(workspace, images)
     masks = workspace.masks()
     masks = masks[masks["state"] != "rejected"]
@@ -138,7 +140,7 @@ def _frame(
     planes = linter.writer.rules.planes
     own = captions[captions["image_id"] == row["image_id"]]
     found = []
-    for caption in rows_of(own.sort_values(["level", "template"], kind="stable")):
+    for caption in rows_of(own.sort_values(["level", "other", "template"], kind="stable")):
         if caption["mask_id"] is not None and caption["mask_id"] not in structures:
             continue  # `sono captions lint` names it
         structure = structures.get(caption["mask_id"])

@@ -85,7 +85,7 @@ class RecordChecks:
             named = self.named_structures(text, facts, plane)
             if plane and named - set(masked) - set(facts.structures):
                 found.append("unmasked_structure")
-            if named and set(masked) - named - ({plane.name} if plane else set()):
+            if named and any(one not in text.lower() for one in masked):
                 found.append("unnamed_mask")
         if plane and plane.weeks and facts.ga_days is not None:
             first, last = plane.weeks
@@ -97,7 +97,7 @@ class RecordChecks:
         """The structures that a text names, apart from those in the name of its plane."""
         rest = self._finding.sub(" ", self._own_finding(facts).sub(" ", text))
         found = {one.lower() for one in self._structure.findall(rest)}
-        return {one for one in found if plane is None or one not in plane.name}
+        return found - (set(self._structure.findall(plane.name)) if plane else set())
 
     def _foreign_finding(self, text: str, facts: Facts, plane: Plane | None) -> bool:
         rest = self._own_finding(facts).sub(" ", text)

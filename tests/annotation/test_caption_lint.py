@@ -97,6 +97,14 @@ def test_a_text_is_compared_with_its_record(text: str, facts: Facts, codes: list
         ("showing the chin", Facts("sideface", structures=("chin",)), (), []),
         ("showing the chin", Facts("sideface"), ("chin", "forehead"), ["unnamed_mask"]),
         ("facial profile", Facts("sideface"), ("chin",), []),
+        # a plane's name may contain that of a structure
+        ("showing the Thalami", Facts("transthalamic"), ("thalami",), []),
+        (
+            "the sagittal kidney plane, showing the kidney and renal pelvis",
+            Facts("renal_sagittal"),
+            ("kidney", "renal pelvis"),
+            [],
+        ),
         ("at 30 weeks", Facts("nuchal_translucency", ga_days=210), (), ["unusual_age"]),
         ("at 12 weeks", Facts("nuchal_translucency", ga_days=84), (), []),
     ],
