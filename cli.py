@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import sono.annotation.captioning.commands
 import sono.annotation.commands
 import sono.annotation.release.commands
 import sono.curation.commands
@@ -88,7 +89,8 @@ sono.curation.commands.export.add_typer(sono.training.commands.export)
 sono.curation.commands.export.add_typer(sono.annotation.release.commands.export)
 app.add_typer(sono.curation.commands.export, name="export")
 app.add_typer(sono.annotation.commands.masks, name="masks")
-app.add_typer(sono.annotation.commands.captions, name="captions")
+app.add_typer(sono.annotation.captioning.commands.planes, name="planes")
+app.add_typer(sono.annotation.captioning.commands.captions, name="captions")
 app.add_typer(sono.annotation.commands.app)
 app.add_typer(sono.annotation.release.commands.app)
 app.add_typer(sono.training.commands.app)

@@ -1,4 +1,4 @@
-"""`sono masks ...`, `sono captions ...` and `sono stats`."""
+"""`sono masks ...` and `sono stats`."""
 
 import shlex
 import sys
@@ -13,14 +13,12 @@ from sono.curation.core.cli_options import (
     NoVaultOption,
     QuietOption,
     SchedulerOption,
-    StrictOption,
     WorkspaceOption,
     show,
 )
 
 app = typer.Typer()
 masks = typer.Typer(no_args_is_help=True, help="Import, propose and export masks.")
-captions = typer.Typer(no_args_is_help=True, help="Write captions from record fields.")
 
 
 @masks.command("import")
@@ -325,33 +323,6 @@ def review(
         as_json,
         next_step="sono captions build",
     )
-
-
-@captions.command("build")
-def build(
-    template: Annotated[
-        str | None,
-        typer.Option(
-            help="Template set: sonoclip, standard, short, or a folder of yours.",
-            show_default="standard",
-        ),
-    ] = None,
-    workspace: WorkspaceOption = None,
-    strict: StrictOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Write a global caption for every accepted frame and a region caption for every mask.
-
-    Example: sono captions build --template sonoclip
-    """
-    from sono.annotation.captions import build_captions
-    from sono.curation.core.workspace import Workspace
-
-    summary = build_captions(Workspace.find(workspace), template)
-    show(summary if as_json else summary.table(), as_json, next_step="sono stats")
-    if strict:
-        summary.refuse_findings()
 
 
 @app.command()

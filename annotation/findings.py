@@ -3,49 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from sono.curation.clinical.findings import FINDINGS
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.planes import Plane, PlaneTable
 
 Places = Mapping[str, Sequence[str]]
 
-# Finding: the structures, planes (ids) or regions where the ISUOG practice guidelines look for it:
-# CNS part 1 (2020),
-# heart (2023), mid-trimester (2022) and 11-14 weeks (2023). What is not here has no one place:
-# shape and echogenicity
-# without an organ, the volume of fluid, growth, and codes.
-# fmt: off
-PLACES: Places = {
-    "ventriculomegaly": ("lateral ventricle",),
-    "hydrocephalus": ("lateral ventricle", "third ventricle"),
-    "choroid plexus cyst": ("choroid plexus",),
-    "enlarged cisterna magna": ("cisterna magna",),
-    "cleft lip": ("upper lip",),
-    "absent nasal bone": ("nasal bone",),
-    "increased nuchal translucency": ("nuchal translucency",),
-    "cystic hygroma": ("nuchal translucency", "crown_rump_length"),
-    "ventricular septal defect": ("interventricular septum",),
-    "echogenic intracardiac focus": ("left ventricle", "right ventricle"),
-    "pericardial effusion": ("left ventricle", "right ventricle"),
-    "pleural effusion": ("four_chamber", "four_chamber_h", "three_vessel_trachea"),
-    "ascites": ("abdomen",),
-    "hydrops": ("abdomen", "four_chamber", "four_chamber_h", "crown_rump_length"),
-    "omphalocele": ("abdominal_circumference", "crown_rump_length"),
-    "gastroschisis": ("abdominal_circumference", "crown_rump_length"),
-    "diaphragmatic hernia": ("four_chamber", "four_chamber_h", "stomach"),
-    "double bubble": ("stomach",),
-    "echogenic bowel": ("fetal abdomen", "urinary bladder"),
-    "hydronephrosis": ("renal pelvis", "kidney", "left kidney", "right kidney"),
-    "pyelectasis": ("renal pelvis", "kidney", "left kidney", "right kidney"),
-    "multicystic kidney": ("kidney", "left kidney", "right kidney"),
-    "renal agenesis": ("kidney", "left kidney", "right kidney"),
-    "megacystis": ("urinary bladder", "crown_rump_length"),
-    "single umbilical artery": ("umbilical arteries",),
-    "spina bifida": ("spine", "cerebellum", "intracranial translucency"),
-    "clubfoot": ("leg",),
-    "short femur": ("femur",),
-    "skeletal dysplasia": ("upper limb", "lower limb"),
-}
-# fmt: on
+# The structures, plane ids or regions of each finding; what is not here has no single place.
+PLACES: Places = {name: one.places for name, one in FINDINGS.items() if one.places}
 
 
 class MentionedFindings(NamedTuple):

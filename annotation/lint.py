@@ -17,6 +17,9 @@ FINDINGS = MappingProxyType(
         "control_character": "a control character or line break",
         "ga_grammar": "a gestational age that is not English, such as '1 weeks' or '22-weeks'",
         "ga_range": "a gestational age outside 4 to 45 weeks",
+        "article": "'a' before a vowel, or 'an' before a consonant",
+        "doubled_word": "the same word twice in a row",
+        "punctuation": "two signs in a row, an empty bracket, or a sign at the wrong end",
         "identifier": "something like an id, a date or a file name",
         "banned": "a center, a machine or a word of the banned list",
         "wrong_plane": "the text names a plane that the frame does not show",
@@ -37,6 +40,11 @@ _GA_GRAMMAR = re.compile(
     r"(?!8-|11-|18-)\d+-week\b|\d+\.\d+[ -]weeks?\b",
     re.IGNORECASE,
 )
+_ARTICLE = re.compile(
+    r"\b[Aa] (?:(?!one\b|once\b|eu)[aeio]|u(?!ni|te|ri|su|ro))\w|\b[Aa]n [bcdfgj-np-tv-z]\w"
+)
+_DOUBLED = re.compile(r"\b(\w+) \1\b", re.IGNORECASE)
+_PUNCTUATION = re.compile(r"[.,;:]{2,}|\(\s*\)|^[.,;:]|[,;:]$")
 _WEEKS = re.compile(r"\b(\d+)[ -]weeks?\b", re.IGNORECASE)
 _IDENTIFIER = re.compile(
     r"\d{5,}|\b\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b|\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b"
@@ -110,6 +118,9 @@ def lint(
         "control_character": _CONTROL.search(text),
         "ga_grammar": _GA_GRAMMAR.search(text),
         "ga_range": any(not 4 <= int(weeks) <= 45 for weeks in _WEEKS.findall(text)),
+        "article": _ARTICLE.search(text),
+        "doubled_word": _DOUBLED.search(text),
+        "punctuation": _PUNCTUATION.search(text),
         "identifier": _IDENTIFIER.search(text),
         "banned": rules.banned_pattern and rules.banned_pattern.search(text),
     }

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from sono.curation.core.errors import SonoError, did_you_mean
-from sono.curation.core.planes import PlaneTable, label_form
+from sono.curation.core.plane_labels import label_form
+from sono.curation.core.planes import PlaneTable
 
 
 def plain_label(label: str) -> str:

@@ -34,7 +34,8 @@ from plain_clip import PlainClip, plain_optimizer, plain_step
 
 from sono.templates.loader import load_templates
 from sono.training.config import TrainingConfig
-from sono.training.data.pairs import Batch, PairMixture, draw_batch, load_pairs
+from sono.training.data.pairs import Batch, PairMixture, draw_batch
+from sono.training.data.read_pairs import load_pairs
 from sono.training.model.architectures import ModelConfig, architecture_of
 from sono.training.model.freeze import set_trainable
 from sono.training.model.mask_clip import MASK_MEAN, MASK_STD, MaskClip

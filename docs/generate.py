@@ -15,11 +15,14 @@ import pyarrow as pa
 import typer
 
 import sono.cli
+from sono.annotation.captioning.ontology import Ontology
 from sono.annotation.lint import FINDINGS
 from sono.curation.core import tables, vault_tables
+from sono.curation.core.planes import PlaneTable
 from sono.curation.core.table_checks import TableSpec
+from sono.templates.allowed import FILTERS
 from sono.templates.caption_values import TEMPLATE_VALUES
-from sono.templates.loader import FILTERS, LEVEL_FILES, PROMPT_FILES
+from sono.templates.loader import LEVEL_FILES, PROMPT_FILES
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "This page is written by `docs/generate.py`; do not edit it."
@@ -31,9 +34,9 @@ SPECS = {
     vault_tables.SourceRow: vault_tables.SOURCES,
 }
 MOST = 2**31 - 1  # of a column of 32-bit integers
-TEMPLATES_INTRODUCTION = """A template set is a folder of Jinja files, selected by `template`
-under `[captions]` or by `sono captions build --template FOLDER`. The sets `standard`, `short` and
-`sonoclip` are built in.
+TEMPLATES_INTRODUCTION = """A template set is a folder of Jinja files, selected by `template` or
+`sets` under `[captions]` or by `sono captions build --set FOLDER`. The sets `fetalclip`, `multi`,
+`short`, `sonoclip` and `standard` are built in ([captions](../captions.md)).
 
 ```jinja
 A fetal ultrasound image
@@ -52,10 +55,22 @@ TEXTS = {
     "unseen_prompts.j2": "phrasings of a plane that only the evaluation uses",
     "unseen_region_prompts.j2": "phrasings of a structure that only the evaluation uses",
 }
-FILES_NOTE = "The first two are required; the standard set's files are used for the others."
+FILES_NOTE = """The first two are required; the standard set's files are used for the others.
+Further phrasings are `global_2.j2`, `region_2.j2` and so on: each frame and mask has one of them,
+chosen by its id and `seed`."""
 RULES_NOTE = """A caption that breaks a rule is refused: it is not written, and
 `sono captions build` reports the rule with the file and the line of the template. With `--strict`
 the command exits with code 3."""
+PLANES_NOTE = """The tables are `curation/core/planes.toml`, `curation/core/plane_labels.toml` and
+`curation/clinical/findings.toml`, which are easy to correct; `sono planes --json` has all of it
+with sources. A study adds planes, labels and findings of its own ([records](../records.md)).
+"weeks" are those in which the view is usual: `sono captions lint` remarks on another age."""
+LABELS_NOTE = """A reviewed label is read as its plane, whatever its case, accents and signs. A
+label of a list that nobody has reviewed is proposed: `sono qc` and `sono planes check` print the
+line that confirms it under `[study.planes]`. A label outside the 24 leaves the frame without a
+standard plane."""
+FINDINGS_NOTE = """A caption names a finding on the planes that show one of its places; without
+places it is stated for the study."""
 WHERE = {"sources": "study.vault/sources.parquet, which must stay in the building"}
 
 
@@ -112,20 +127,53 @@ def templates_page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def planes_page() -> str:
+    """The planes with their labels, the findings and the measures, in Markdown."""
+    ontology = Ontology.of(PlaneTable())
+    parts = ["# Planes and findings", "", NOTE, "", PLANES_NOTE, "", "## The 24 planes", ""]
+    titles = ("plane", "name", "region", "weeks", "sides", "structures", "guideline")
+    parts += [f"| {' | '.join(titles)} |", "|---|---|---|---|---|---|---|"]
+    for plane in ontology.planes:
+        weeks, structures = "-".join(map(str, plane["weeks"])), ", ".join(plane["structures"])
+        facts = (plane["name"], plane["region"], weeks, plane["sides"], structures)
+        row = (f"`{plane['id']}`", *facts, plane["guideline"] or "")
+        parts.append(f"| {' | '.join(row)} |")
+    parts += ["", "## Labels", "", LABELS_NOTE, "", "| plane | labels | language | reviewed |"]
+    parts += ["|---|---|---|---|"]
+    for one in (*ontology.planes, *ontology.outside):
+        name = f"`{one['id']}`" if "id" in one else f"{one['name']} (outside the 24)"
+        lists: dict[tuple[str, bool], list[str]] = {}
+        for label in one["labels"]:
+            lists.setdefault((label["language"], label["reviewed"]), []).append(label["text"])
+        parts += [
+            f"| {name} | {', '.join(texts)} | {language} | {'yes' if reviewed else 'no'} |"
+            for (language, reviewed), texts in lists.items()
+        ]
+    parts += ["", "## Findings", "", FINDINGS_NOTE, "", "| finding | attribute | HPO | places |"]
+    parts += ["|---|---|---|---|"]
+    for one in ontology.findings:
+        about = (one["name"], one["attribute"], one["hpo"] or "", ", ".join(one["places"]))
+        parts.append(f"| {' | '.join(about)} |")
+    parts += ["", "## Measures", "", "| measure | LOINC | convention |", "|---|---|---|"]
+    parts += [f"| {o['measure']} | {o['loinc']} | {o['convention']} |" for o in ontology.measures]
+    return "\n".join(parts) + "\n"
+
+
 def pages() -> dict[Path, str]:
     """The generated pages by their path."""
     return {
         FOLDER / "commands.md": commands_page(),
         FOLDER / "tables.md": tables_page(),
         FOLDER / "templates.md": templates_page(),
+        FOLDER / "planes.md": planes_page(),
     }
 
 
 def _leaves(path: str, command: Any) -> list[tuple[str, Any]]:
     inner = getattr(command, "commands", {})
-    if not inner:
-        return [(path, command)]
-    return [leaf for name, below in inner.items() for leaf in _leaves(f"{path} {name}", below)]
+    own = not inner or command.invoke_without_command
+    below = [leaf for name, one in inner.items() for leaf in _leaves(f"{path} {name}", one)]
+    return [(path, command)] * own + below
 
 
 def _example_as_code(text: str) -> list[str]:

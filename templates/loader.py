@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -22,9 +22,10 @@ from sono.curation.core.atomic import (
     sha256,
 )
 from sono.curation.core.errors import SonoError, did_you_mean
-from sono.templates.caption_values import TEMPLATE_VALUES, Values
+from sono.templates.allowed import FILTERS, refuse_others
+from sono.templates.caption_values import Values
 
-BUILT_IN = ("short", "sonoclip", "standard")
+BUILT_IN = ("fetalclip", "multi", "short", "sonoclip", "standard")
 LEVEL_FILES = {"global": "global.j2", "region": "region.j2"}
 # Phrasings of one fact, one per line: the file, and the only value that its lines use. A set
 # without such a file has the standard ones. `unseen` ones are only for evaluation: training never
@@ -35,24 +36,12 @@ PROMPT_FILES = {
     "unseen_plane": ("unseen_prompts.j2", "plane"),
     "unseen_region": ("unseen_region_prompts.j2", "structure"),
 }
+MAX_PHRASINGS = 20  # of a set at one level: global.j2, global_2.j2, ...
 MAX_TEXT_CHARS = 512  # of a rendered text, and of every value given to a template
 MAX_SOURCE_CHARS = 8_000
 
-_ALLOWED_NODES = (
-    nodes.Template,
-    nodes.Output,
-    nodes.TemplateData,
-    nodes.If,
-    nodes.Compare,
-    nodes.Operand,
-    nodes.And,
-    nodes.Or,
-    nodes.Not,
-    nodes.Const,
-)
 _OF_A_SET = f"a template set contains {', '.join(LEVEL_FILES.values())}"
 _LINE = re.compile("\0([0-9]+)\0")  # the number of the line that the next piece comes from
-FILTERS = ("default", "join", "lower", "round", "upper")
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,8 @@ class _Source:
 class CaptionTemplates:
     """A caption set; `id` is its name and a hash of its caption and plane prompt templates.
 
-    `prompts` are the zero-shot phrasings of a plane, not rendered.
+    `prompts` are the zero-shot phrasings of a plane, not rendered. `others` are the same set with
+    its other phrasings of captions, if it has several.
     """
 
     name: str
@@ -79,6 +69,17 @@ class CaptionTemplates:
     _global: _Source
     _region: _Source
     _prompts: Mapping[str, tuple[_Source, ...]]  # by the keys of PROMPT_FILES
+    others: tuple["CaptionTemplates", ...] = ()
+
+    def phrasing(self, key: str, seed: int = 0) -> int:
+        """Which phrasing the caption of a frame or mask has: 0 for this, n for `others[n - 1]`.
+
+        It depends on `key` (its id) and `seed` alone, so it is equal in every run and worker.
+        """
+        if not self.others:
+            return 0
+        digest = sha256(f"{seed}\0{key}".encode())
+        return int(digest[:8], 16) % (len(self.others) + 1)
 
     def render_global(self, values: Values) -> str:
         """The caption of a whole frame; SonoError names the file and line that fail."""
@@ -133,29 +134,56 @@ def load_templates(name_or_folder: str) -> CaptionTemplates:
     """The template set of that name, or of a folder.
 
     A folder has `global.j2`, `region.j2` and optional prompt files; the standard ones are used
-    where it has none. Raises SonoError for an unknown set; with file and line for a syntax error or
-    a construct that is not allowed.
+    where it has none. Further phrasings of captions are in `global_2.j2`, `region_2.j2` and so on;
+    the level with fewer of them repeats them. Raises SonoError for an unknown set; with file and
+    line for a syntax error or a construct that is not allowed.
     """
     folder = _find_set(name_or_folder)
-    texts = {level: _read(folder / file) for level, file in LEVEL_FILES.items()}
-    sources = {level: _check(texts[level], folder / file, 1) for level, file in LEVEL_FILES.items()}
+    paths = {level: _phrasings_of(folder, file) for level, file in LEVEL_FILES.items()}
+    sources = {
+        level: [_check(_read(path), path, 1) for path in own] for level, own in paths.items()
+    }
     prompts = {}
     for kind, (file, value) in PROMPT_FILES.items():
         path = folder / file if (folder / file).exists() else _built_in("standard") / file
         text = _read(path)
         prompts[kind] = _check_prompts(text, path, value)
         if kind == "plane":
-            texts["prompts"] = text
-    digest = sha256("\0".join(texts.values()).encode())[:8]
-    phrasings = tuple(line for _, line in _numbered_lines(texts["prompts"]))
-    return CaptionTemplates(
-        folder.name,
-        f"{folder.name}-{digest}",
-        phrasings,
-        sources["global"],
-        sources["region"],
-        prompts,
+            prompt_text = text
+    texts = [one.text for own in sources.values() for one in own]
+    set_id = f"{folder.name}-{sha256(chr(0).join([*texts, prompt_text]).encode())[:8]}"
+    phrasings = tuple(line for _, line in _numbered_lines(prompt_text))
+    whole, region = sources["global"], sources["region"]
+    first, *others = (
+        CaptionTemplates(
+            folder.name,
+            set_id,
+            phrasings,
+            whole[number % len(whole)],
+            region[number % len(region)],
+            prompts,
+        )
+        for number in range(max(len(whole), len(region)))
     )
+    return replace(first, others=tuple(others))
+
+
+def _phrasings_of(folder: Path, file: str) -> list[Path]:
+    """The files of a level: `global.j2`, then `global_2.j2` and so on without a gap."""
+    found = [folder / file]
+    for number in range(2, MAX_PHRASINGS + 1):
+        path = folder / file.replace(".j2", f"_{number}.j2")
+        if not path.exists():
+            break
+        found.append(path)
+    listed = {path.name for path in folder.glob(file.replace(".j2", "_*.j2"))}
+    known = {*(path.name for path in found), *(name for name, _ in PROMPT_FILES.values())}
+    if lost := sorted(listed - known):
+        raise SonoError(
+            f"{folder / lost[0]}: not used; phrasings are numbered {file}, "
+            f"{file.replace('.j2', '_2.j2')} and so on without a gap, {MAX_PHRASINGS} at most"
+        )
+    return found
 
 
 def load_prompts(path: str | PathLike[str]) -> Callable[[str], list[str]]:
@@ -236,7 +264,7 @@ def _check(text: str, path: Path, first_line: int) -> _Source:
     environment = _environment()
     try:
         tree = environment.parse(text)
-        _refuse_others(tree, path, first_line)
+        refuse_others(tree, path, first_line)
         code = environment.compile(tree, filename=f"{path}:{first_line}")
     except TemplateSyntaxError as error:
         raise SonoError(f"{path}:{error.lineno + first_line - 1}: {error.message}") from error
@@ -293,53 +321,6 @@ def _round(value: float, digits: int = 0) -> float:
     if not 0 <= digits <= 6:
         raise ValueError(f"round takes 0 to 6 digits, not {digits}")
     return round(value, digits) if digits else round(value)
-
-
-def _refuse_others(tree: nodes.Template, path: Path, first_line: int) -> None:
-    for node in _walk(tree):
-        problem = _problem(node)
-        if problem:
-            raise SonoError(f"{path}:{node.lineno + first_line - 1}: {problem}")
-
-
-def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
-    yield node
-    for child in node.iter_child_nodes():
-        yield from _walk(child)
-
-
-def _problem(node: nodes.Node) -> str:
-    """What is wrong with a node, or nothing."""
-    if isinstance(node, nodes.Name):
-        known = node.name in TEMPLATE_VALUES
-        return (
-            ""
-            if known
-            else f"unknown value '{node.name}'{did_you_mean(node.name, TEMPLATE_VALUES)}"
-        )
-    if isinstance(node, nodes.Filter):
-        return _filter_problem(node)
-    if isinstance(node, _ALLOWED_NODES) or type(node) is nodes.Keyword:
-        return ""
-    kind = type(node).__name__.lower()
-    return (
-        f"'{kind}' is not allowed; a caption template has values, if, comparisons and the "
-        f"filters {', '.join(FILTERS)}"
-    )
-
-
-def _filter_problem(node: nodes.Filter) -> str:
-    if node.name not in FILTERS:
-        return f"the filter '{node.name}' is not allowed{did_you_mean(node.name, FILTERS)}"
-    arguments = [*node.args, *(keyword.value for keyword in node.kwargs)]
-    if (
-        node.node is None
-        or node.dyn_args
-        or node.dyn_kwargs
-        or not all(isinstance(a, nodes.Const) for a in arguments)
-    ):
-        return f"the filter '{node.name}' takes a value and constants only"
-    return ""
 
 
 def _render(source: _Source, values: Values) -> str:

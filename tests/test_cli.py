@@ -29,7 +29,7 @@ def commands() -> list[tuple[str, ...]]:
 
     def walk(command: object, path: tuple[str, ...]) -> None:
         inner = getattr(command, "commands", None)
-        if inner is None:
+        if inner is None or getattr(command, "invoke_without_command", False):
             found.append(path)
         for name, child in (inner or {}).items():
             walk(child, (*path, name))

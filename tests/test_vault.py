@@ -31,6 +31,7 @@ WRITES = (
     "masks train",
     "masks measure",
     "captions build",
+    "captions lint",
     "card",
     "stats",
     "split",

@@ -13,7 +13,8 @@ from sono.curation.dataset.related_frames import training_rows
 from sono.curation.dataset.split_checks import check_splits
 from sono.templates.loader import BUILT_IN, load_templates
 from sono.training.config import TrainingConfig
-from sono.training.data.pairs import PairSet, load_pairs
+from sono.training.data.pairs import PairSet
+from sono.training.data.read_pairs import load_pairs
 from sono.training.data.shards import Shards
 from sono.training.data.stream import check_apart, check_shards, open_shards
 from sono.training.model.architectures import ModelConfig
@@ -208,11 +209,11 @@ def count_held_out(accepted: pd.DataFrame, used: pd.DataFrame) -> dict[str, int]
 
 
 def template_set(workspace: Workspace) -> str:
-    """The name of the template set of the captions; the model stores its prompts."""
+    """The name of the main template set of the captions; the model stores its prompts."""
     written = sorted(workspace.captions()["template"].unique())
-    configured = workspace.settings("captions", CaptionConfig).template
-    for name in dict.fromkeys((configured, *BUILT_IN)):
-        if [load_templates(name).id] == written:
+    configured = workspace.settings("captions", CaptionConfig).names
+    for name in dict.fromkeys((*configured, "standard", *BUILT_IN)):
+        if load_templates(name).id in written:
             return name
     raise SonoError(
         f"{workspace.root}: the captions were written by template set {', '.join(written)}, which "

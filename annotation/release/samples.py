@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from sono.annotation.captions import of_main_set
 from sono.curation.core.column_values import SPLITS
 from sono.curation.core.console import progress
 from sono.curation.core.errors import SonoError, counted
@@ -105,7 +106,9 @@ def samples_of(workspace: Workspace, states: Collection[str]) -> SampleSet:
     Raises SonoError if there is no caption at all, or a mask has another size than its frame.
     """
     images = workspace.accepted_images().drop_duplicates("image_id").sort_values("image_id")
-    captions = workspace.captions().sort_values("template", kind="stable")
+    captions = workspace.captions()
+    captions = captions.assign(other=~of_main_set(workspace, captions))
+    captions = captions.sort_values(["other", "template"], kind="stable")
     texts: dict[tuple[str, str | None], list[str]] = defaultdict(list)
     for row in rows_of(captions[["image_id", "mask_id", "text"]]):
         texts[row["image_id"], row["mask_id"]].append(row["text"])

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sono.annotation.caption_facts import Facts, facts_of, listed_structures
 from sono.annotation.caption_writer import CaptionWriter
-from sono.annotation.captions import caption_writer
+from sono.annotation.captions import caption_writer, of_main_set
 from sono.annotation.lint import FINDINGS
 from sono.annotation.review.decisions import Row
 from sono.annotation.review.queue import rows_at
@@ -220,6 +220,10 @@ class Frames:
 
     @cached_property
     def _caption_rows(self) -> dict[Place, int]:
+        """The row of each caption; of several template sets, that of the main one."""
         masks = self.captions["mask_id"].astype(object)
         columns = (self.captions["image_id"].tolist(), masks.where(masks.notna(), None))
-        return {place: row for row, place in enumerate(zip(*columns, strict=True))}
+        places = list(zip(*columns, strict=True))
+        main = of_main_set(self.workspace, self.captions)
+        order = main.to_numpy().argsort(kind="stable")  # the main set last
+        return {places[row]: row for row in order.tolist()}

@@ -1,12 +1,13 @@
 """What the decisions of a review make of the tables of the study."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sono.annotation.review.decisions import Decision, DecisionLog, Kind
-from sono.annotation.reviewed_captions import place_of
+from sono.annotation.reviewed_captions import REVIEWED, Place, place_of, set_of
 from sono.curation.core.console import warn
 from sono.curation.core.tables import CAPTIONS, MASKS, from_rows, rows_of
 from sono.curation.core.workspace import Workspace
@@ -64,7 +65,8 @@ def apply_decisions(
 def apply_to_captions(captions: pd.DataFrame, decisions: Sequence[Decision]) -> pd.DataFrame | None:
     """The captions table with the decisions; None if they do not change it.
 
-    The caption of a mask stays with it when its pixels are edited.
+    The captions of a mask stay with it when its pixels are edited. A decision on the caption of one
+    template set sets aside those of the others, which state the same facts; undone, they are back.
     """
     steps = [
         one
@@ -74,13 +76,21 @@ def apply_to_captions(captions: pd.DataFrame, decisions: Sequence[Decision]) -> 
     ]
     frames = {str(one.after["image_id"]) for one in steps}
     own = np.array([image_id in frames for image_id in captions["image_id"]], bool)
-    rows = {place_of(row): row for row in rows_of(captions[own])}
+    rows: dict[Place, dict[str, dict[str, Any]]] = {}  # by the template set
+    for row in rows_of(captions[own]):
+        rows.setdefault(place_of(row), {})[set_of(row)] = dict(row)
     if not any(one.kind == "caption" for one in steps) and not rows:
         return None
     for one in steps:
-        before = rows.pop(place_of(one.before), None)
+        before = rows.pop(place_of(one.before), {})
         if one.kind == "caption":
-            rows[place_of(one.after)] = dict(one.after)
-        elif before is not None:
-            rows[place_of(one.after)] = {**before, "mask_id": one.after["mask_id"]}
-    return pd.concat([captions[~own], from_rows(CAPTIONS, list(rows.values()))])
+            decided = {name: one.after[name] for name in REVIEWED}
+            if decided["state"] is not None:
+                decided["state"] = "wrong"
+            others = {name: {**row, **decided} for name, row in before.items()}
+            rows[place_of(one.after)] = {**others, set_of(one.after): dict(one.after)}
+        elif before:
+            moved = {"mask_id": one.after["mask_id"]}
+            rows[place_of(one.after)] = {name: {**row, **moved} for name, row in before.items()}
+    changed = [row for some in rows.values() for row in some.values()]
+    return pd.concat([captions[~own], from_rows(CAPTIONS, changed)])

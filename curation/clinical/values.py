@@ -17,7 +17,8 @@ from sono.curation.clinical.name_variants import MIN_ID_DIGITS, TITLES
 from sono.curation.clinical.placeholders import is_answer, is_mothers_birth
 from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.errors import SonoError, did_you_mean, near_match
-from sono.curation.core.planes import REGIONS, label_form
+from sono.curation.core.plane_labels import label_form
+from sono.curation.core.planes import REGIONS
 
 MAX_TEXT = 200
 MIN_LIKENESS = 0.8  # of femor to femur; Heidi is 0.67 like head
@@ -37,27 +38,6 @@ PRESENTATION = {
     "breech": "breech podalic beckenendlage steisslage bel",
     "transverse": "transverse shoulder querlage ql",
 }
-
-# Findings that a caption may name: the attributes of Ultrasound-CLIP (arXiv 2604.01749) and fetal
-# findings of the
-# ISUOG guidelines. A study adds its own under `findings` in [records].
-FINDINGS = (
-    "nodule", "cyst", "mass", "fluid collection", "normal appearance", "round", "oval", "lobulated",
-    "tubular", "linear", "nodular", "flattened", "irregular", "well-defined", "ill-defined",
-    "anechoic", "hypoechoic", "isoechoic", "hyperechoic", "mixed echogenicity", "cystic components",
-    "calcifications", "septations", "solid components", "mixed cystic and solid",
-    "complex cystic-solid", "enhancement", "shadowing", "reduced vascularity",
-    "regular vascularity", "absent vascularity", "increased vascularity",
-    "indeterminate vascularity",
-    "ventriculomegaly", "hydrocephalus", "choroid plexus cyst", "enlarged cisterna magna",
-    "cleft lip", "absent nasal bone", "increased nuchal translucency", "cystic hygroma",
-    "ventricular septal defect", "echogenic intracardiac focus", "pericardial effusion",
-    "pleural effusion", "ascites", "hydrops", "omphalocele", "gastroschisis",
-    "diaphragmatic hernia", "double bubble", "echogenic bowel", "hydronephrosis", "pyelectasis",
-    "multicystic kidney", "renal agenesis", "megacystis", "single umbilical artery", "spina bifida",
-    "clubfoot", "short femur", "skeletal dysplasia", "oligohydramnios", "polyhydramnios",
-    "growth restriction", "macrosomia",
-)  # fmt: skip
 
 _MEASURE = re.compile(r"([+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)\s*(mm|cm)?", re.ASCII | re.IGNORECASE)
 _CODE = re.compile(r"[A-Z]\d{2}(?:\.\d{1,4})?")  # ICD-10

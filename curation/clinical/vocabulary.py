@@ -5,8 +5,9 @@
 name or a header, but a person may be called Blank or Bright.
 """
 
+from sono.curation.clinical.findings import FINDINGS
 from sono.curation.clinical.name_variants import COMMON, words_of
-from sono.curation.clinical.values import FINDINGS, LATERALITY, PRESENTATION
+from sono.curation.clinical.values import LATERALITY, PRESENTATION
 from sono.curation.core.planes import OTHER_LABELS, PLANES, REGIONS, PlaneTable
 from sono.curation.core.reasons import REASONS, SPACING_REASONS
 from sono.curation.core.tables import BIOMETRY, CAPTIONS, DUPLICATES, IMAGES, MASKS

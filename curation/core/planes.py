@@ -1,17 +1,18 @@
 """The 24 standard planes, and the labels that other datasets use for them."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError, field_validator
 
 from sono.curation.core.config import Config, read_toml
 from sono.curation.core.errors import SonoError, did_you_mean
+from sono.curation.core.plane_labels import LABELS, Label, label_form
 
 OTHER = "other"  # labeled, and as none of the planes
 # how tables, plots and pictures call it, and a frame without a label
@@ -36,7 +37,9 @@ OUTLINED = ("fetal head", "fetal abdomen", "femur", "fibula", "humerus", "radius
 class Plane:
     """A standard plane: id in the tables, `name` in captions, region and visible structures.
 
-    `outline` is the structure that `sono masks propose` outlines in it (one of OUTLINED).
+    `outline` is the structure that `sono masks propose` outlines in it (one of OUTLINED). `sides`
+    is "one" or "both" where it shows one or both of a pair. `weeks` are the first and the last
+    completed week in which it is usual, `guideline` describes it; None and "" where not known.
     """
 
     id: str
@@ -45,61 +48,36 @@ class Plane:
     structures: tuple[str, ...]
     aliases: tuple[str, ...] = ()
     outline: str = ""
+    sides: str = ""
+    weeks: tuple[int, int] | None = None
+    guideline: str = ""
 
 
-_CHAMBERS = (
-    "left ventricle", "right ventricle", "left atrium", "right atrium", "interventricular septum",
-    "descending aorta",
-)  # fmt: skip
+def _read_planes(file: Path) -> tuple["Plane", ...]:
+    """The planes of a file like planes.toml, each with its reviewed labels."""
+    return tuple(
+        Plane(
+            plane_id,
+            values["name"],
+            values["region"],
+            tuple(values["structures"]),
+            LABELS.of(plane_id),
+            values.get("outline", ""),
+            values.get("sides", ""),
+            (values["weeks"][0], values["weeks"][1]),
+            values.get("guideline", ""),
+        )
+        for plane_id, values in read_toml(file).items()
+    )
 
-# Names, order and region follow Figure 1b of SonoCLIP (arXiv 2606.29586); structures follow the
-# ISUOG practice
-# guidelines (first, second and third trimester, fetal heart, fetal CNS). Aliases: the figure's own
-# labels,
-# FETAL_PLANES_DB (Burgos-Artizzu 2020; its thorax is not sub-labeled and mostly a four-chamber
-# view) and FetalP6. The
-# figure does not spell out "Four-chamber-H"; "horizontal" (septum across the beam) is our reading.
-# It colors the
-# crown-rump length as face, and so do we.
-# fmt: off
-PLANES = (
-    Plane("four_chamber", "four-chamber", "heart", _CHAMBERS, ("Four-chamber", "Fetal thorax", "4CH", "4CV", "4 chamber")),
-    Plane("sideface", "facial profile", "face", ("forehead", "nasal bone", "upper lip", "lower lip", "chin"), ("Sideface", "profile", "face profile")),
-    Plane("renal_sagittal", "sagittal kidney", "abdomen", ("kidney", "renal pelvis"), ("Renal Sagittal",)),
-    Plane("nuchal_translucency", "nuchal translucency", "head", ("nuchal translucency", "nasal bone", "nasal tip", "palate", "thalami", "midbrain", "intracranial translucency", "cisterna magna"), ("NT",)),
-    Plane("eye", "orbits", "face", ("left orbit", "right orbit", "left lens", "right lens"), ("Eye", "eyes", "orbit")),
-    Plane("forearm", "forearm", "upper limb", ("radius", "ulna"), ("Foream", "Forearm"), outline="radius"),
-    Plane("crown_rump_length", "crown-rump length", "face", ("fetal head", "fetal trunk"), ("CRL",)),
-    Plane("abdominal_circumference", "abdominal circumference", "abdomen", ("fetal abdomen", "stomach", "umbilical vein", "spine", "liver"), ("Abdominal Circumference", "Fetal abdomen", "AC"), outline="fetal abdomen"),
-    Plane("femur", "femur", "lower limb", ("femur",), ("Femur", "Fetal femur", "FL"), outline="femur"),
-    Plane("bladder", "bladder", "abdomen", ("urinary bladder", "umbilical arteries"), ("Bladder",)),
-    Plane("transventricular", "transventricular", "head", ("fetal head", "lateral ventricle", "choroid plexus", "cavum septi pellucidi", "midline falx"), ("Transventricular", "Trans-ventricular"), outline="fetal head"),
-    Plane("four_chamber_h", "horizontal four-chamber", "heart", _CHAMBERS, ("Four-chamber-H",)),
-    Plane("humerus", "humerus", "upper limb", ("humerus",), ("Humerus",), outline="humerus"),
-    Plane("both_kidneys", "both kidneys", "abdomen", ("left kidney", "right kidney", "spine"), ("Both kidneys", "kidneys")),
-    Plane("gallbladder", "gallbladder", "abdomen", ("gallbladder", "umbilical vein", "liver"), ("Gallbladder",)),
-    Plane("transthalamic", "transthalamic", "head", ("fetal head", "thalami", (
-        "cavum septi "
-        "pellucidi"
-    ), "third ventricle", "midline falx"), ("Transthalamic", "Trans-thalamic"), outline="fetal head"),
-    Plane("lvot", "left ventricular outflow tract", "heart", ("left ventricle", "aortic root", "interventricular septum", "right ventricle"), ("LVOT",)),
-    Plane("three_vessel_trachea", "three-vessel-trachea", "heart", ("pulmonary artery", "aorta", "superior vena cava", "trachea"), ("3VT", "3VTV", "three vessels and trachea")),
-    Plane("aortic_arch", "aortic arch", "heart", ("ascending aorta", "aortic arch", "descending aorta"), ("Aortic Arch",)),
-    Plane("leg", "lower leg", "lower limb", ("tibia", "fibula"), ("Leg",), outline="tibia"),
-    Plane("transcerebellar", "transcerebellar", "head", ("fetal head", "cerebellum", "cisterna magna", "cavum septi pellucidi", "thalami"), ("Transcerebellar", "Trans-cerebellum", "Cereb"), outline="fetal head"),
-    Plane("early_pregnancy_head", "early-pregnancy head", "head", ("fetal head", "choroid plexus", "midline falx"), ("Early-pregnancy Head", "Earlyhead"), outline="fetal head"),
-    Plane("ductal_arch", "ductal arch", "heart", ("pulmonary artery", "ductus arteriosus", "descending aorta"), ("Ductal Arch",)),
-    Plane("rvot", "right ventricular outflow tract", "heart", ("right ventricle", "pulmonary artery", "ascending aorta"), ("RVOT",)),
-)
-# fmt: on
+
+PLANES = _read_planes(Path(__file__).with_name("planes.toml"))
 
 # Labels of known data sets that name no standard plane.
 OTHER_LABELS = ("Other", "Maternal cervix")
 MAX_LABEL = 60
 
 _ID = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
-# A sign of doubt anywhere, or one of denial before or behind a label.
-_DOUBT = re.compile(r"[?±¬]|^[\W_]*[!\-–—−]|[-–—−][\W_]*$")
 _FILLERS = re.compile(r"\b(?:fetal|foetal|fetus|standard|planes?|views?|sections?)\b")
 
 
@@ -111,6 +89,8 @@ class PlaneEntry(Config):
     structures: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     outline: str = ""  # what `sono masks propose` outlines; it is one of the structures
+    sides: Literal["", "one", "both"] = ""
+    weeks: tuple[int, int] | None = None
 
     @field_validator("name", "structures", "aliases")
     @classmethod
@@ -236,39 +216,64 @@ class PlaneTable:
 
     def get(self, label: str) -> str | None:
         """The plane id of a label as by `find`, None for an unknown label."""
-        if len(label) > MAX_LABEL:
+        for form in _forms(label):
+            if form in self._labels:
+                return self._labels[form]
+            known = LABELS.by_form.get(form)
+            if known is not None and known.outside and known.reviewed:
+                return OTHER
+        return None
+
+    def proposal(self, label: str) -> Label | None:
+        """What an unknown label means in a list of labels that nobody has reviewed."""
+        if self.get(label) is not None:
             return None
-        return self._labels.get(label_form(label)) or self._labels.get(
-            label_form(_without_fillers(label))
+        return next(
+            (LABELS.by_form[form] for form in _forms(label) if form in LABELS.by_form), None
         )
+
+    def outside(self, label: str) -> str | None:
+        """The name of the known plane outside the 24 that a label means."""
+        if self.get(label) != OTHER:
+            return None
+        found = (LABELS.by_form[form] for form in _forms(label) if form in LABELS.by_form)
+        return next((one.outside for one in found if one.outside), None)
 
     def find(self, label: str) -> str:
         """The plane id of a label, or "other" for a label that names no standard plane.
 
         Case, accents, signs and words such as "fetal" or "view" are ignored. Raises SonoError for
-        an unknown label.
+        an unknown label, also for one that is ambiguous or only in a list that nobody reviewed.
         """
         if (found := self.get(label)) is not None:
             return found
         shown = "".join(letter if letter.isprintable() else " " for letter in label[:MAX_LABEL])
+        raise SonoError(f"unknown plane '{shown}'{self._hint(label, shown)}")
+
+    def _hint(self, label: str, shown: str) -> str:
+        """What an unknown label may mean."""
+        if (meant := self.proposal(label)) is not None:
+            return (
+                f"; proposed: {meant.plane or OTHER} ({meant.outside or meant.language}, "
+                "not reviewed)"
+            )
+        meanings = next((LABELS.ambiguous[f] for f in _forms(label) if f in LABELS.ambiguous), ())
+        if meanings:
+            return f"; it may mean: {' or '.join(meanings)}"
         # "fetal" and "view" make no label similar to another
         near = get_close_matches(_without_fillers(shown), self._bare, n=1, cutoff=0.6)
-        hint = did_you_mean(self._bare[near[0]] if near else "", self._suggestions)
-        raise SonoError(f"unknown plane '{shown}'{hint}")
+        return did_you_mean(self._bare[near[0]] if near else "", self._suggestions)
+
+
+def _forms(label: str) -> tuple[str, ...]:
+    """The forms by which a label is looked up; none of a text that is too long for one."""
+    if len(label) > MAX_LABEL:
+        return ()
+    return label_form(label), label_form(_without_fillers(label))
 
 
 def _without_fillers(label: str) -> str:
     return _FILLERS.sub("", label.casefold()).strip()
-
-
-def label_form(label: str) -> str:
-    """Letters and digits without case and accents: `Trans-thalamic` becomes `transthalamic`.
-
-    A label with a sign of doubt or denial (`femur?`, `hydrops -`, `+/-`) is another one.
-    """
-    plain = unicodedata.normalize("NFKD", label.casefold())
-    form = "".join(letter for letter in plain if letter.isalnum())
-    return f"{form}?" if form and _DOUBT.search(label) else form
 
 
 def _read_file(file: Path) -> dict[str, object]:
@@ -312,13 +317,15 @@ def _merge(known: Plane | None, plane_id: str, values: object, file: Path) -> Pl
             f"{file}: [{plane_id}] '{outline}' cannot be outlined{did_you_mean(outline, OUTLINED)}"
         )
     named = (*base.structures, *entry.structures, *([outline] if outline else []))
-    return Plane(
-        plane_id,
-        entry.name or base.name,
-        region,
-        tuple(dict.fromkeys(named)),
-        (*base.aliases, *entry.aliases),
-        outline,
+    return replace(
+        base,
+        name=entry.name or base.name,
+        region=region,
+        structures=tuple(dict.fromkeys(named)),
+        aliases=(*base.aliases, *entry.aliases),
+        outline=outline,
+        sides=entry.sides or base.sides,
+        weeks=entry.weeks or base.weeks,
     )
 
 

@@ -150,7 +150,7 @@ def _look(cells: list[str], planes: PlaneTable) -> str:
         map(_AGE.fullmatch, cells)
     ):
         return "ga"
-    if _share(cells, lambda cell: planes.get(cell) is not None) >= MIN_PLANES:
+    if _share(cells, lambda cell: bool(planes.get(cell) or planes.proposal(cell))) >= MIN_PLANES:
         return "plane"
     names = {cell for cell in cells if _is_name(cell)}
     return "name" if len(names) >= MIN_NAMES and _share(cells, _is_name) >= MIN_SHARE else ""

@@ -114,6 +114,15 @@ def find_layout(
     return Layout(known or "table", columns, units, private, names, operators, adjust)
 
 
+def layout_of_labels(path: Path, header: tuple[str, ...], column: str) -> Layout:
+    """The layout of a table of which only the plane labels in `column` are read."""
+    columns = {"plane": _column_index(path, header, column, header)}
+    known = known_layout(header)
+    if known:
+        columns = guess_columns([parse_title(title) for title in header]) | columns
+    return Layout(known or "table", columns, {}, (), (), (), _ADJUST.get(known, _unchanged))
+
+
 def refuse_rivals(path: Path, sheet: Sheet, layout: Layout, mapping: Mapping[str, Titles]) -> None:
     """Raise SonoError if two columns of one field differ in a row and `mapping` chooses neither.
 

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from sono.curation.clinical import values
 from sono.curation.clinical.dates import count_orders, month_first_of
+from sono.curation.clinical.findings import FINDINGS
 from sono.curation.core.config import Config
-from sono.curation.core.errors import SonoError
-from sono.curation.core.planes import PlaneTable
+from sono.curation.core.errors import SonoError, counted
+from sono.curation.core.planes import PLANES, PlaneTable
 from sono.curation.records.column_looks import (
     columns_block,
     private_columns,
@@ -107,7 +108,7 @@ def read_rows(
         name: month_first_of(name, orders) if chosen is None else chosen for name in orders
     }
     rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
-    findings = (*values.FINDINGS, *config.findings)
+    findings = (*FINDINGS, *config.findings)
     reading = TableReading(path, sheet, layout, planes, findings, rules, orders, as_floats, known)
     for line, row in sheet.rows:
         record = parse_row(line, row, reading)
@@ -147,8 +148,15 @@ def rejection_messages(reading: TableReading) -> tuple[str, ...]:
 
 
 def _doubts(reading: TableReading, config: RecordsConfig) -> tuple[str, ...]:
-    """Messages on dates whose order nothing shows, and on unused columns that look private."""
+    """Messages on planes outside the 24, dates of unclear order, and columns that look private."""
     found = []
+    if outside := reading.outside_planes():
+        listed = ", ".join(f"{name} {count}" for name, count in outside.items())
+        found.append(
+            f"{counted(sum(outside.values()), 'row names', 'rows name')} a known plane outside the "
+            f"{len(PLANES)}: {listed}; their frames are kept without a standard plane, and no "
+            "caption names one"
+        )
     counts = sum(reading.orders.values(), Counter[str]())
     if not (config.date_order or not counts["either"] or counts["day"] or counts["month"]):
         found.append(

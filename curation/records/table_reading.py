@@ -12,7 +12,7 @@ from typing import TypeVar
 from sono.curation.clinical import values
 from sono.curation.clinical.name_variants import words_of
 from sono.curation.core.errors import SonoError
-from sono.curation.core.planes import PlaneTable
+from sono.curation.core.planes import OTHER, PlaneTable
 from sono.curation.records.delimited import Sheet
 from sono.curation.records.layouts import KEYS, Cells, Layout
 from sono.curation.records.messages import group_messages
@@ -101,7 +101,7 @@ class TableReading:
         unlike = self.before_headers and not (
             values.is_slip(problem, cell)
             or values.is_short_number(cell)
-            or (column == self.layout.columns.get("plane") and cell in self._shared_labels)
+            or (column == self.layout.columns.get("plane") and self._is_label(cell))
         )
         if column in self.layout.private or unlike:
             return False
@@ -111,6 +111,10 @@ class TableReading:
             *private_texts(row, {}, self.layout), *person_names(row, self.layout)
         )
         return not any(len(word) > 2 for word in private & words_of(cell))
+
+    def _is_label(self, cell: str) -> bool:
+        """Whether a plane label names nobody: several patients share it, or some list has it."""
+        return cell in self._shared_labels or self.planes.proposal(cell) is not None
 
     @cached_property
     def _shared_labels(self) -> frozenset[str]:
@@ -209,14 +213,34 @@ class TableReading:
             raise SonoError(self.planes_problem(), self.planes_block())
 
     def planes_block(self) -> str:
-        """A section for `sono.toml` with a line for each unknown label that may be shown."""
+        """A section for `sono.toml` with a line for each unknown label that may be shown.
+
+        A label of a list that nobody has reviewed has the plane that it would mean.
+        """
         column = self.layout.columns.get("plane", 0)
         lines = [
-            f'{json.dumps(label, ensure_ascii=False)} = ""  # rows: {len(listed)}'
+            f"{json.dumps(label, ensure_ascii=False)} = {self._proposed(label)}rows: {len(listed)}"
             for label, listed in self.unknown.items()
             if all(self.may_show(line, column, problem) for line, problem in listed)
         ]
         return "\n".join(("[study.planes]", *lines, "")) if lines else ""
+
+    def _proposed(self, label: str) -> str:
+        """The value for a label in `sono.toml`, and the beginning of its comment."""
+        meant = self.planes.proposal(label)
+        if meant is None:
+            return '""  # '
+        name = f" for {meant.outside}" if meant.outside else ""
+        return f'"{meant.plane or OTHER}"  # {meant.language}{name}, not reviewed: confirm; '
+
+    def outside_planes(self) -> dict[str, int]:
+        """Rows by the known plane outside the 24 that they name, the most frequent first."""
+        names = {label: self.planes.outside(label) for label in self.plane_ids}
+        if not any(names.values()):
+            return {}
+        cells = (self.layout.cells(row).get("plane", "") for _, row in self.sheet.rows)
+        counts = Counter(name for cell in cells if (name := names.get(cell)))
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def private_texts(row: list[str], cells: Cells, layout: Layout) -> tuple[str, ...]:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from caption_studies import image, mask, study
 
 from sono.annotation.caption_facts import Facts, caption_values, english_list, ga_in_words
 from sono.annotation.caption_writer import CaptionWriter
@@ -11,41 +12,11 @@ from sono.annotation.lint import FINDINGS, LintRules
 from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows
-from sono.curation.core.workspace import Workspace
+from sono.curation.core.tables import CAPTIONS
 from sono.templates.caption_values import BIOMETRY, TEMPLATE_VALUES
 from sono.templates.loader import load_templates
 
 TABLE = PlaneTable()
-
-
-def image(image_id: str, **values: object) -> dict[str, object]:
-    row = {
-        "image_id": image_id,
-        "source_id": image_id,
-        "frame": 0,
-        "status": "accepted",
-        "center": "St. Anna",
-    }
-    return row | values
-
-
-def mask(image_id: str, structure: str, state: str = "accepted") -> dict[str, object]:
-    box = dict.fromkeys(("box_x", "box_y", "box_width", "box_height", "area"), 1)
-    name = {
-        "mask_id": f"{image_id}-{structure}",
-        "image_id": image_id,
-        "structure": structure,
-        "counts": "04",
-    }
-    return name | box | {"height": 2, "width": 2, "source": "manual", "state": state}
-
-
-def study(root: Path, images: list[dict[str, object]], masks: list[dict[str, object]]) -> Workspace:
-    workspace = Workspace.create(root / "study")
-    workspace.write(IMAGES, from_rows(IMAGES, images))
-    workspace.write(MASKS, from_rows(MASKS, masks))
-    return workspace
 
 
 def own_templates(folder: Path, text: str, region: str = "{{ structure }}") -> str:

@@ -1,7 +1,7 @@
 """The table of findings and their places."""
 
 from sono.annotation.findings import PLACES, mention_findings, with_own_places
-from sono.curation.clinical.values import FINDINGS
+from sono.curation.clinical.findings import FINDINGS
 from sono.curation.core.planes import PlaneTable
 
 TABLE = PlaneTable()

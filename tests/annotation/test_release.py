@@ -67,7 +67,7 @@ def study(tmp_path: Path) -> Workspace:
                 mask_row(row, parts, "femur", "heuristic", state="proposed"),
                 mask_row(row, ring, "femur", "sam", state="rejected"),
             ]
-        texts = {"short-1": f"Caption {number} of the fetal head; naïve", "standard-1": "Another."}
+        texts = {"standard-1": f"Caption {number} of the fetal head; naïve", "short-1": "Another."}
         captions += [_caption(image_id, text, template) for template, text in texts.items()]
     workspace.write(IMAGES, from_rows(IMAGES, rows))
     workspace.write(MASKS, mask_table(masks))
@@ -95,7 +95,7 @@ def truth(study: Workspace, proposed: bool = False) -> dict[str, dict[str, Any]]
     """What every reader must find, by image id."""
     wanted = {"accepted", "edited", *(["proposed"] if proposed else [])}
     masks = [row for row in rows_of(study.masks()) if row["state"] in wanted]
-    captions = rows_of(study.captions().sort_values("template"))
+    captions = rows_of(study.captions().sort_values("template", ascending=False))
     found = {}
     for row in rows_of(study.images()):
         image_id = row["image_id"]

@@ -336,6 +336,10 @@ COMMANDS: dict[str, Command] = {
         "out/masks.png",
         writes=1,
     ),
+    "planes": Command("planes --json", "nothing", (SETTING, PLANES)),
+    "planes check": Command(
+        "planes check {given}/records.csv", "nothing", (SETTING, PLANES, "given/records.csv")
+    ),
     "captions build": Command(
         "captions build -q", "warning", (SETTING, PLANES, *TABLES, LOCK), writes=1
     ),
@@ -343,6 +347,14 @@ COMMANDS: dict[str, Command] = {
         "captions build -q --template {given}/template",
         "warning",
         tuple(f"given/template/{name}" for name in ("global.j2", "region.j2", "prompts.j2")),
+    ),
+    "captions lint": Command("captions lint", "warning", (SETTING, PLANES, *CAPTIONED)),
+    "captions preview": Command(
+        "captions preview --html {out}/captions.html",
+        "search",
+        (SETTING, PLANES, *CAPTIONED, FRAME),
+        "out/captions.html",
+        writes=1,
     ),
     "stats": Command("stats -q", "warning", (SETTING, PLANES, *CAPTIONED), writes=1),
     "train": Command(
@@ -478,7 +490,7 @@ def names_of_app() -> set[str]:
 
     def walk(command: object, path: tuple[str, ...]) -> None:
         inner = getattr(command, "commands", None)
-        if inner is None:
+        if inner is None or getattr(command, "invoke_without_command", False):
             found.add(" ".join(path))
         for name, child in (inner or {}).items():
             walk(child, (*path, name))

@@ -18,7 +18,7 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import encode_png
 from sono.curation.core.workspace import Workspace
 from sono.templates.loader import load_templates
-from sono.training.data.pairs import load_pairs
+from sono.training.data.read_pairs import load_pairs
 from sono.training.data.shard_records import ShardOrigin
 from sono.training.data.shards import Shards, read_shard, write_shards
 

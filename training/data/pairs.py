@@ -1,44 +1,44 @@
 """Frames, masks and captions at the model's size, and the batches drawn from them."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sono.annotation.masks import check_masks
-from sono.curation.core.errors import SonoError
-from sono.curation.core.planes import PlaneTable
-from sono.curation.core.tables import CAPTIONS, MASKS, rows_of
-from sono.curation.core.workspace import Workspace
-from sono.templates.loader import CaptionTemplates
+from sono.annotation.captions import MAX_SETS
 from sono.training.config import AugmentConfig, TrainingConfig
 from sono.training.data.augment import BatchRandom, augment, carries_side
-from sono.training.data.frame_cache import FrameRows, mask_of, packed_frames, packed_masks
-from sono.training.data.sampling import balancing_weights, curriculum_weight, mask_grade
+from sono.training.data.frame_cache import FrameRows, mask_of
+from sono.training.data.sampling import balancing_weights, curriculum_weight
 from sono.training.objectives.attributes import (
     NOTHING,
     AttributeRows,
     Attributes,
     AttributeTable,
-    caption_attributes,
-    plane_path,
 )
 from sono.training.objectives.facts import Facts
+
+
+class Phrased(NamedTuple):
+    """A caption of another template set, with the attributes that it states."""
+
+    caption: str
+    attributes: Attributes
 
 
 @dataclass(frozen=True)
 class MaskedRegion:
     """One mask of a frame, its caption, the attributes of the caption, and its grade.
 
-    The mask is stored as run lengths (see `runs_of`). Grade 0 is best.
+    The mask is stored as run lengths (see `runs_of`). Grade 0 is best. `more` are the captions of
+    further template sets.
     """
 
     runs: NDArray[np.uint32]
@@ -47,6 +47,7 @@ class MaskedRegion:
     grade: int = 0
     structure: str = ""
     prompts: tuple[str, ...] = ()  # short phrasings of its structure, as region naming uses them
+    more: tuple[Phrased, ...] = ()
 
     @property
     def named(self) -> Attributes:
@@ -67,6 +68,7 @@ class Example:
     path: tuple[str, ...] = ()  # of the plane in the anatomy tree, which is all that a prompt says
     center: str | None = None
     patient: str | None = None
+    more: tuple[Phrased, ...] = ()  # captions of further template sets
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,13 @@ class PairSet:
     @property
     def captions(self) -> list[str]:
         """The different captions of frames and regions, sorted."""
-        own = {example.caption for example in self.examples}
-        return sorted(
-            own.union(region.caption for example in self.examples for region in example.regions)
-        )
+        return sorted({text for one in self._captioned for text, _ in _phrasings(one)})
+
+    @property
+    def _captioned(self) -> Iterator[Example | MaskedRegion]:
+        for example in self.examples:
+            yield example
+            yield from example.regions
 
     @property
     def pixels(self) -> tuple[float, float]:
@@ -109,9 +114,9 @@ class PairSet:
         if self.known is not None:
             return self.known
         own = {Attributes(example.path) for example in self.examples}
-        own |= {example.attributes for example in self.examples}
-        regions = [region for example in self.examples for region in example.regions]
-        return AttributeTable(own.union(*((region.attributes, region.named) for region in regions)))
+        own |= {region.named for example in self.examples for region in example.regions}
+        own |= {words for one in self._captioned for _, words in _phrasings(one)}
+        return AttributeTable(own)
 
     def places(self, regions_per_frame: int) -> list[int] | None:
         """How many pairs of a batch each frame may fill: one per region, up to a limit.
@@ -177,25 +182,8 @@ class _Pair(NamedTuple):
     caption: str
     attributes: Attributes
     stated: str = ""  # the fact that the caption states
-    # facts that hold for the frame under this mask: the short one, the whole caption
-    true: tuple[str, str] = ("", "")
-
-
-def load_pairs(
-    workspace: Workspace,
-    images: pd.DataFrame,
-    mask_states: Sequence[str],
-    templates: CaptionTemplates,
-    side: int,
-) -> PairSet:
-    """The stored frames of `images` with their captions and masks, letterboxed to `side`.
-
-    They come from the frame cache. `templates` phrase planes and structures. Frames without a
-    caption are left out.
-    """
-    images, tables = _read_tables(workspace, images, mask_states, templates, side)
-    frames = packed_frames(workspace, images["file"].tolist(), side)
-    return PairSet(frames, tuple(_example(image, tables) for image in rows_of(images)))
+    # facts that hold for the frame under this mask: the short one, and its captions
+    true: tuple[str, ...] = ()
 
 
 def draw_batch(
@@ -265,103 +253,6 @@ def sampling_weights(
     return weights * balancing_weights(patients, patient)
 
 
-class _Tables(NamedTuple):
-    """The tables from which examples are made."""
-
-    planes: PlaneTable
-    whole: dict[str, dict[str, Any]]  # captions by image
-    regional: dict[str, dict[str, Any]]  # captions by mask
-    masks: dict[str, list[dict[str, Any]]]  # by image
-    states: frozenset[str]  # of the masks that may be a region
-    runs: dict[str, NDArray[np.uint32]]  # by mask
-    prompts: dict[str, tuple[str, ...]]  # by plane
-    region_prompts: dict[str, tuple[str, ...]]  # by structure
-
-
-def _read_tables(
-    workspace: Workspace,
-    images: pd.DataFrame,
-    mask_states: Sequence[str],
-    templates: CaptionTemplates,
-    side: int,
-) -> tuple[pd.DataFrame, _Tables]:
-    """The images that have a caption, and the tables on them."""
-    captions, masks = workspace.captions(), workspace.masks()
-    whole = {row["image_id"]: row for row in rows_of(captions[captions["level"] == "global"])}
-    regional = {row["mask_id"]: row for row in rows_of(captions[captions["level"] == "region"])}
-    lost = set(regional) - set(masks["mask_id"])
-    if lost:
-        raise SonoError(
-            f"{workspace.path(CAPTIONS)}: {len(lost)} of {len(regional)} region captions belong to "
-            f"masks that are not in {workspace.path(MASKS).name}; run `sono captions build` again, "
-            "or restore that file"
-        )
-    blank = captions["text"].str.strip().eq("")
-    if blank.any():
-        raise SonoError(
-            f"{workspace.path(CAPTIONS)}: {int(blank.sum())} of {len(captions)} captions are "
-            "empty; run `sono captions build` again"
-        )
-    images = images[images["image_id"].isin(set(whole))]
-    by_image: dict[str, list[dict[str, Any]]] = {}
-    for mask in rows_of(
-        masks[masks["image_id"].isin(set(images["image_id"])) & (masks["state"] != "rejected")]
-    ):
-        by_image.setdefault(mask["image_id"], []).append(mask)
-    captioned = masks[masks["mask_id"].isin(set(regional)) & (masks["state"] != "rejected")]
-    every = workspace.images(["image_id", "height", "width"])
-    check_masks(captioned[captioned["image_id"].isin(every["image_id"])], every)
-    runs = packed_masks(workspace, list(rows_of(captioned)), side)
-    planes = workspace.planes()
-    prompts = {plane.id: tuple(templates.render_prompts(plane.name)) for plane in planes.planes}
-    structures = {
-        name: tuple(templates.render_region_prompts(name))
-        for name in sorted(set(captioned["structure"]))
-    }
-    states = frozenset(mask_states)
-    return images, _Tables(planes, whole, regional, by_image, states, runs, prompts, structures)
-
-
-def _example(image: dict[str, Any], tables: _Tables) -> Example:
-    caption, masks = tables.whole[image["image_id"]], tables.masks.get(image["image_id"], [])
-    named = {mask["structure"] for mask in masks}
-    if image["structures"] is not None:
-        named.update(image["structures"])
-    return Example(
-        image["image_id"],
-        image["plane"],
-        str(caption["text"]),
-        tables.prompts.get(image["plane"] or "", ()),
-        tuple(
-            region for mask in masks if (region := _masked_region(image, mask, tables)) is not None
-        ),
-        caption_attributes(caption, image, sorted(named), tables.planes),
-        plane_path(image["plane"], tables.planes),
-        image["center"],
-        image["patient_id"],
-    )
-
-
-def _masked_region(
-    image: dict[str, Any], mask: dict[str, Any], tables: _Tables
-) -> MaskedRegion | None:
-    """The region of a mask (a row).
-
-    The result is None if it has no caption, may not be used, or has no pixel at this size.
-    """
-    caption = tables.regional.get(mask["mask_id"])
-    if caption is None or mask["state"] not in tables.states:
-        return None
-    runs = tables.runs[mask["mask_id"]]
-    if len(runs) == 1:  # of zeros
-        return None
-    attributes = caption_attributes(caption, image, [mask["structure"]], tables.planes)
-    grade, structure = mask_grade(mask["source"], mask["state"]), str(mask["structure"])
-    return MaskedRegion(
-        runs, str(caption["text"]), attributes, grade, structure, tables.region_prompts[structure]
-    )
-
-
 def _draw_pair(
     example: Example, regions: list[MaskedRegion], mixture: PairMixture, generator: torch.Generator
 ) -> _Pair:
@@ -371,23 +262,30 @@ def _draw_pair(
         curriculum_weight(region.grade, mixture.done, mixture.curriculum) for region in regions
     ]
     best = max(weights, default=0.0)
+    region: MaskedRegion | None
     if best and whole >= mixture.global_fraction + (1 - mixture.global_fraction) * (1 - best):
         region = regions[bisect_right(list(accumulate(weights)), choice * sum(weights))]
         short = f"structure {region.structure or region.caption}"
-        pair = _Pair(
-            region, region.caption, region.attributes, region.caption, (short, region.caption)
-        )
         prompts, share, words = region.prompts, mixture.region_prompts, region.named
     else:
+        region = None
         short = f"plane {example.plane or example.caption}"
-        pair = _Pair(
-            None, example.caption, example.attributes, example.caption, (short, example.caption)
-        )
         prompts, share, words = example.prompts, mixture.prompt_fraction, Attributes(example.path)
+    phrasings = _phrasings(region or example)
+    true = (short, *(text for text, _ in phrasings))
+    true += (short,) * (1 + MAX_SETS - len(true))  # as many in every batch and process
     if prompts and prompt < share:
         phrasing = torch.randint(len(prompts), (), generator=generator).item()
-        return pair._replace(caption=prompts[int(phrasing)], attributes=words, stated=short)
-    return pair
+        return _Pair(region, prompts[int(phrasing)], words, short, true)
+    # a set more draws nothing more where there is one caption
+    number = torch.randint(len(phrasings), (), generator=generator) if len(phrasings) > 1 else 0
+    text, attributes = phrasings[int(number)]
+    return _Pair(region, text, attributes, text, true)
+
+
+def _phrasings(one: Example | MaskedRegion) -> tuple[Phrased, ...]:
+    """All captions of a frame or mask."""
+    return (Phrased(one.caption, one.attributes), *one.more)
 
 
 def _unpack(region: MaskedRegion | None, side: int) -> NDArray[np.bool_]:

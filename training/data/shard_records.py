@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, PositiveInt, model_validator
 
 from sono.curation.core.config import Config
-from sono.training.data.pairs import Example, PairSet
+from sono.training.data.pairs import Example, MaskedRegion, PairSet, Phrased
 from sono.training.data.sampling import GRADES
 from sono.training.objectives.attributes import Attributes
 
@@ -73,6 +73,17 @@ class AttributeValues(Config):
         return Attributes(self.path, frozenset(self.values), self.ga_days)
 
 
+class PhrasedValues(Config):
+    """A caption of a further template set as JSON."""
+
+    caption: str
+    attributes: AttributeValues
+
+    def phrased(self) -> Phrased:
+        """The caption as a pair has it."""
+        return Phrased(self.caption, self.attributes.attributes())
+
+
 class RegionValues(Config):
     """A region as JSON; `runs` is its number of run lengths among those of the pair."""
 
@@ -82,6 +93,7 @@ class RegionValues(Config):
     grade: int = Field(ge=0, le=max(GRADES.values()))
     structure: str = ""
     prompts: tuple[str, ...] = ()
+    more: tuple[PhrasedValues, ...] = ()
 
 
 class PairValues(Config):
@@ -96,6 +108,7 @@ class PairValues(Config):
     path: tuple[str, ...]
     center: str | None
     patient: str | None
+    more: tuple[PhrasedValues, ...] = ()
 
 
 class Index(Config):
@@ -121,8 +134,14 @@ def attribute_values(attributes: Attributes) -> dict[str, Any]:
 
 def pair_values(example: Example) -> dict[str, Any]:
     """An example as JSON, with the number of runs of each region."""
-    regions = [
-        vars(one) | {"runs": len(one.runs), "attributes": attribute_values(one.attributes)}
-        for one in example.regions
+    regions = [vars(one) | {"runs": len(one.runs)} | _captions(one) for one in example.regions]
+    return vars(example) | {"regions": regions} | _captions(example)
+
+
+def _captions(one: Example | MaskedRegion) -> dict[str, Any]:
+    """The attributes of the caption, and the captions of further template sets."""
+    more = [
+        {"caption": other.caption, "attributes": attribute_values(other.attributes)}
+        for other in one.more
     ]
-    return vars(example) | {"attributes": attribute_values(example.attributes), "regions": regions}
+    return {"attributes": attribute_values(one.attributes)} | ({"more": more} if more else {})

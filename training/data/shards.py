@@ -264,11 +264,9 @@ def _decoded(shards: Shards, stored: Stored) -> Pair:
     except (OSError, EOFError, ValueError, TokenError, MemoryError, cv2.error) as error:
         raise SonoError(f"{stored.place}: damaged; copy or write the shard again") from error
     images, planes, centers, patients, attributes = shards.listed
-    own = {
-        example.attributes,
-        Attributes(example.path),
-        *(region.attributes for region in example.regions),
-    }
+    captioned: list[Example | MaskedRegion] = [example, *example.regions]
+    own = {Attributes(example.path), *(one.attributes for one in captioned)}
+    own |= {other.attributes for one in captioned for other in one.more}
     known = example.image_id in images and example.plane in planes and own <= attributes
     if not known or example.center not in centers or example.patient not in patients:
         raise SonoError(
@@ -323,9 +321,16 @@ def _example(stored: Stored, side: int) -> Example:
         raise ValueError("masks of another size")
     regions = tuple(
         MaskedRegion(
-            part, one.caption, one.attributes.attributes(), one.grade, one.structure, one.prompts
+            part,
+            one.caption,
+            one.attributes.attributes(),
+            one.grade,
+            one.structure,
+            one.prompts,
+            tuple(other.phrased() for other in one.more),
         )
         for one, part in zip(values.regions, parts, strict=True)
     )
-    own = {"attributes": values.attributes.attributes(), "regions": regions}
+    more = tuple(other.phrased() for other in values.more)
+    own = {"attributes": values.attributes.attributes(), "regions": regions, "more": more}
     return Example(**dict(values) | own)

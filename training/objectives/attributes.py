@@ -10,34 +10,13 @@ from torch import Tensor
 
 from sono.annotation.caption_facts import DAYS_A_WEEK
 from sono.annotation.findings import spoken
+from sono.curation.clinical.findings import DIAGNOSIS, FINDINGS
 from sono.curation.core.planes import PlaneTable
 from sono.training.runtime.distributed import all_gather
 
 GA_SPAN_DAYS = 42.0  # difference of two ages from which their similarity is 0
 LEVELS = ("region", "plane", "structure")  # of the anatomy tree, from its root
 
-# The findings of a record that are descriptors in the closed vocabularies of Ultrasound-CLIP (arXiv
-# 2604.01749). Its words for vascularity ("none", "regular") are written out, because alone they say
-# nothing. Every other finding is a diagnosis. The place is in `Attributes.path`.
-DESCRIPTORS = {
-    "shape": (
-        *("round", "oval", "lobulated", "tubular"),
-        *("linear", "nodular", "flattened", "irregular"),
-    ),
-    "margins": ("well-defined", "ill-defined"),
-    "echogenicity": ("anechoic", "hypoechoic", "isoechoic", "hyperechoic", "mixed echogenicity"),
-    "internal": (
-        "cystic components", "calcifications", "septations", "solid components",
-        "mixed cystic and solid",
-        "complex cystic-solid",
-    ),
-    "posterior": ("enhancement", "shadowing"),
-    "vascularity": (
-        "reduced vascularity", "regular vascularity", "absent vascularity", "increased vascularity",
-        "indeterminate vascularity",
-    ),
-}  # fmt: skip
-_ATTRIBUTE_OF = {value: attribute for attribute, values in DESCRIPTORS.items() for value in values}
 _SIDES = {"left": ("left",), "right": ("right",), "both": ("left", "right")}
 
 
@@ -75,13 +54,18 @@ def caption_attributes(
             for finding in image["findings"]
             if re.search(rf"\b{re.escape(spoken(finding).casefold())}\b", text)
         ]
-        values |= {(_ATTRIBUTE_OF.get(finding, "diagnosis"), finding) for finding in named_findings}
+        values |= {(_attribute_of(finding), finding) for finding in named_findings}
     path = plane_path(image["plane"] if "plane" in fields else None, planes)
     if not path and "region" in fields:
         path = (str(image["region"]),)
     if len(path) == 2 and "structure" in fields and named:
         path = (*path, named[0])
     return Attributes(path, frozenset(values), _age(image["ga_days"], fields))
+
+
+def _attribute_of(finding: str) -> str:
+    """The attribute of a finding; those of a study's own and codes are diagnoses."""
+    return FINDINGS[finding].attribute if finding in FINDINGS else DIAGNOSIS
 
 
 def plane_path(plane_id: str | None, planes: PlaneTable) -> tuple[str, ...]:

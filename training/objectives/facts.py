@@ -14,20 +14,22 @@ from sono.training.runtime.distributed import all_gather
 class Facts:
     """The facts of n pairs as numbers that are equal in every process.
 
-    A text is true of a frame if the fact that it `stated` is one of the two that are `true` of the
-    frame under its mask. `regional` separates region pairs from whole-frame pairs.
+    A text is true of a frame if the fact that it `stated` is one of those that are `true` of the
+    frame under its mask: a short one, and its captions. `regional` separates region pairs from
+    whole-frame pairs.
     """
 
     stated: Tensor  # [n]
-    true: Tensor  # [n, 2]
+    true: Tensor  # [n, k]
     regional: Tensor  # [n], bool
 
     @classmethod
     def of(
-        cls, stated: Sequence[str], true: Sequence[tuple[str, str]], regional: Sequence[bool]
+        cls, stated: Sequence[str], true: Sequence[tuple[str, ...]], regional: Sequence[bool]
     ) -> "Facts":
         """Facts from their names."""
-        pairs = torch.stack([numbers([pair[place] for pair in true]) for place in range(2)], dim=1)
+        columns = zip(*true, strict=True)
+        pairs = torch.stack([numbers(names) for names in columns], dim=1)
         return cls(numbers(stated), pairs, torch.tensor(regional, dtype=torch.bool))
 
     def at(self, rows: slice) -> "Facts":

@@ -277,8 +277,9 @@ def test_an_unknown_plane_stops_with_its_row_and_a_suggestion(tmp_path: Path) ->
     assert str(caught.value) == (
         "records.csv: 2 rows (line 3, 5): unknown plane 'femor'; did you mean 'femur'?; "
         "records.csv:4: unknown plane "
-        "'Bein'; correct the table, or give each label a plane under [study.planes] in sono.toml "
-        "or in a planes file ([study] planes_file; docs/records.md)"
+        "'Bein'; it may mean: lower leg or femur; correct the table, or give each label a plane "
+        "under [study.planes] in sono.toml or in a planes file ([study] planes_file; "
+        "docs/records.md)"
     )
 
 

@@ -11,9 +11,9 @@ from sono.training.data.pairs import (
     PairMixture,
     PairSet,
     draw_batch,
-    load_pairs,
     sampling_weights,
 )
+from sono.training.data.read_pairs import load_pairs
 from sono.training.data.sampling import curriculum_weight, epoch_rows, mask_grade
 from sono.training.objectives.attributes import Attributes
 

@@ -15,7 +15,8 @@ from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.text_extraction import extract_texts
 from sono.templates.loader import load_templates
 from sono.training.data import shards as module
-from sono.training.data.pairs import PairMixture, PairSet, draw_batch, load_pairs
+from sono.training.data.pairs import PairMixture, PairSet, draw_batch
+from sono.training.data.read_pairs import load_pairs
 from sono.training.data.shard_records import ShardOrigin
 from sono.training.data.shards import (
     Reader,

@@ -6,11 +6,11 @@ import torch
 from sono.annotation.caption_facts import Facts
 from sono.annotation.caption_writer import CaptionWriter
 from sono.annotation.lint import LintRules
-from sono.curation.clinical.values import FINDINGS, terms
+from sono.curation.clinical.findings import DIAGNOSIS, FINDINGS
+from sono.curation.clinical.values import terms
 from sono.curation.core.planes import PlaneTable
 from sono.templates.loader import load_templates
 from sono.training.objectives.attributes import (
-    DESCRIPTORS,
     AttributeRows,
     Attributes,
     AttributeTable,
@@ -21,6 +21,12 @@ from sono.training.objectives.attributes import (
 from sono.training.objectives.facts import numbers
 
 PLANES = PlaneTable()
+ATTRIBUTES = dict.fromkeys(one.attribute for one in FINDINGS.values())
+DESCRIPTORS = {
+    attribute: tuple(one.name for one in FINDINGS.values() if one.attribute == attribute)
+    for attribute in ATTRIBUTES
+    if attribute != DIAGNOSIS
+}
 IMAGE: dict[str, Any] = {
     "plane": "transthalamic",
     "region": "head",

@@ -1,0 +1,1 @@
+"""Commands on captions and planes, and their reports."""
