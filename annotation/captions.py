@@ -1,12 +1,14 @@
 """Captions from records and masks: one for every accepted frame, one for every mask on it."""
 
 from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from pydantic import Field
 
-from sono.annotation.caption_facts import facts_of, listed_structures
+from sono.annotation.caption_facts import FACT_COLUMNS, facts_of, listed_structures
 from sono.annotation.caption_writer import Caption, CaptionWriter
 from sono.annotation.findings import with_own_places
 from sono.annotation.lint import FINDINGS, LintRules, clip_token_counter
@@ -15,13 +17,17 @@ from sono.curation.core.column_values import LEVELS, TIERS
 from sono.curation.core.config import Config
 from sono.curation.core.console import progress
 from sono.curation.core.errors import IssuesError, SonoError
+from sono.curation.core.table_batches import write_batches
 from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 from sono.templates.loader import CaptionTemplates, load_templates
 
+Placed = tuple[Place, Caption]
+BATCH = 1 << 16  # frames whose captions are in memory at a time; they are a row group
 PROGRESS_STEP = 2_000  # frames; to draw the bar takes longer than a caption
 
+COLUMNS = ("image_id", "status", "center", "machine", *FACT_COLUMNS)  # of the images table
 MAX_NAMES = 5  # refused captions that a message names
 
 
@@ -87,16 +93,25 @@ def build_captions(workspace: Workspace, template: str | None = None) -> Caption
     """
     config = workspace.settings("captions", CaptionConfig)
     templates = load_templates(template or config.template)
-    images, masks = workspace.accepted_images(), workspace.masks()
+    images, masks = workspace.accepted_images(COLUMNS), workspace.masks()
     writer = caption_writer(workspace, images, templates)
-    reviewed = ReviewedCaptions.of(workspace.read(CAPTIONS))
-    places, captions = _captions_of(writer, images.drop_duplicates("image_id"), masks, reviewed)
-    summary = _summary(places, captions, writer.templates.id, reviewed.outdated(places))
-    _refuse_to_lose(workspace, places, summary)
-    with workspace.lock():
-        workspace.write(CAPTIONS, _table(places, captions, writer.templates.id))
+    earlier = workspace.read(CAPTIONS)
+    reviewed, levels = ReviewedCaptions.of(earlier), {"global", *earlier["level"]}
+    del earlier
+    tally = _Tally(writer.templates.id)
+    path, mark = workspace.path(CAPTIONS), workspace.study().key_check
+    with workspace.lock(), write_batches(path, CAPTIONS, mark) as write:
+        for batch in _captions_of(writer, _in_order(images), masks, reviewed):
+            tally.add(batch)
+            write(_table(batch, writer.templates.id))
+        summary = tally.summary(reviewed.outdated())
+        _refuse_to_lose(path, levels & tally.levels, summary)
     check_privacy(workspace)
     return summary
+
+
+def _in_order(images: pd.DataFrame) -> pd.DataFrame:
+    return images.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
 
 
 def caption_writer(
@@ -111,17 +126,12 @@ def caption_writer(
     return CaptionWriter(templates or load_templates(config.template), rules, places)
 
 
-def _refuse_to_lose(workspace: Workspace, places: list[Place], summary: CaptionSummary) -> None:
-    """Raise SonoError if all global captions, or all region captions, would be refused."""
-    earlier = {"global", *workspace.read(CAPTIONS, ["level"])["level"]}
-    for level in earlier & {_level(place) for place in places}:
+def _refuse_to_lose(path: Path, levels: Collection[str], summary: CaptionSummary) -> None:
+    """Raise SonoError if all captions of one of `levels` would be refused."""
+    for level in levels:
         if not sum(summary.counts[level].values()):
             codes = ", ".join(f"{code} {count}" for code, count in summary.findings.items())
-            kept = (
-                "captions.parquet stays as it is"
-                if workspace.path(CAPTIONS).exists()
-                else "nothing was written"
-            )
+            kept = f"{path.name} stays as it is" if path.exists() else "nothing was written"
             raise SonoError(
                 f"template set '{summary.template}': every {level} caption was refused ({codes}), "
                 f"so {kept}; correct the template or the records; {summary.examples[0]}"
@@ -130,11 +140,10 @@ def _refuse_to_lose(workspace: Workspace, places: list[Place], summary: CaptionS
 
 def _captions_of(
     writer: CaptionWriter, images: pd.DataFrame, masks: pd.DataFrame, reviewed: ReviewedCaptions
-) -> tuple[list[Place], list[Caption]]:
-    """A caption for every frame and every usable mask, refused ones included, with its place."""
+) -> Iterator[list[Placed]]:
+    """A caption for every frame and every usable mask, refused ones included, in batches."""
     masked = _masks_by_image(masks[masks["state"] != "rejected"])
-    places: list[Place] = []
-    captions: list[Caption] = []
+    batch: list[Placed] = []
     with progress("captions", len(images)) as advance:
         for number, (image_id, recorded) in enumerate(facts_of(images), start=1):
             own = masked.get(image_id, [])
@@ -144,11 +153,13 @@ def _captions_of(
             for mask_id, structure in ((None, None), *own):
                 place = (image_id, mask_id)
                 stated = facts._replace(structure=structure)
-                places.append(place)
-                captions.append(reviewed.caption(place, stated, writer) or writer.write(stated))
+                caption = reviewed.caption(place, stated, writer) or writer.write(stated)
+                batch.append((place, caption))
             if number % PROGRESS_STEP == 0 or number == len(images):
                 advance((number - 1) % PROGRESS_STEP + 1)
-    return places, captions
+            if number % BATCH == 0 or number == len(images):
+                yield batch
+                batch = []
 
 
 def _masks_by_image(masks: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
@@ -160,13 +171,9 @@ def _masks_by_image(masks: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _table(places: list[Place], captions: list[Caption], template_id: str) -> pd.DataFrame:
+def _table(batch: list[Placed], template_id: str) -> pd.DataFrame:
     """The captions table of those without findings."""
-    kept = [
-        (place, caption)
-        for place, caption in zip(places, captions, strict=True)
-        if not caption.findings
-    ]
+    kept = [(place, caption) for place, caption in batch if not caption.findings]
     return pd.DataFrame(
         {
             "image_id": [image_id for (image_id, _), _ in kept],
@@ -185,34 +192,54 @@ def _table(places: list[Place], captions: list[Caption], template_id: str) -> pd
     )
 
 
-def _summary(
-    places: list[Place], captions: list[Caption], template: str, outdated: tuple[str, ...]
-) -> CaptionSummary:
-    counts = {level: dict.fromkeys(TIERS, 0) for level in LEVELS}
-    findings: Counter[str] = Counter()
-    examples: dict[str, str] = {}  # the first of each finding
-    refused: list[RefusedCaption] = []
-    for place, caption in zip(places, captions, strict=True):
-        findings.update(caption.findings)
+class _Tally:
+    """Counts captions batch by batch for the summary."""
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+        self.levels: set[str] = set()  # of all captions, refused or not
+        self.counts = {level: dict.fromkeys(TIERS, 0) for level in LEVELS}
+        self.findings: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}  # the first of each finding
+        self.refused: list[RefusedCaption] = []
+        self.shortened = self.corrected = self.wrong = 0
+
+    def add(self, batch: list[Placed]) -> None:
+        """Count the captions of a batch."""
+        for place, caption in batch:
+            level = _level(place)
+            self.levels.add(level)
+            self.counts[level][caption.tier] += not caption.findings and caption.state != "wrong"
+            self.shortened += caption.shortened
+            self.corrected += caption.state == "corrected" and not caption.findings
+            self.wrong += caption.state == "wrong"
+            if caption.findings:
+                self._refuse(place, caption)
+
+    def _refuse(self, place: Place, caption: Caption) -> None:
+        self.findings.update(caption.findings)
         for code, line in zip(caption.findings, caption.places, strict=True):
-            examples.setdefault(code, f"{line}: {code}, {FINDINGS[code]}: '{caption.text}'")
-        if caption.findings:
-            refused.append(RefusedCaption(*place, caption.findings))
-        usable = not caption.findings and caption.state != "wrong"
-        counts[_level(place)][caption.tier] += usable
-    return CaptionSummary(
-        template,
-        counts,
-        dict(sorted(findings.items())),
-        {code: FINDINGS[code] for code in sorted(findings)},
-        len(refused),
-        tuple(f"{text} of {_names(code, refused)}" for code, text in examples.items()),
-        sum(caption.shortened for caption in captions),
-        sum(one.state == "corrected" and not one.findings for one in captions),
-        sum(one.state == "wrong" for one in captions),
-        outdated,
-        tuple(refused),
-    )
+            text = f"{line}: {code}, {FINDINGS[code]}: '{caption.text}'"
+            self.examples.setdefault(code, text)
+        self.refused.append(RefusedCaption(*place, caption.findings))
+
+    def summary(self, outdated: tuple[str, ...]) -> CaptionSummary:
+        """All counts; `outdated` are the reviewers' decisions that do not apply any more."""
+        return CaptionSummary(
+            self.template,
+            self.counts,
+            dict(sorted(self.findings.items())),
+            {code: FINDINGS[code] for code in sorted(self.findings)},
+            len(self.refused),
+            tuple(
+                f"{text} of {_names(code, self.refused)}" for code, text in self.examples.items()
+            ),
+            self.shortened,
+            self.corrected,
+            self.wrong,
+            outdated,
+            tuple(self.refused),
+        )
 
 
 def _names(code: str, refused: list[RefusedCaption]) -> str:

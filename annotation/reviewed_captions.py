@@ -22,6 +22,7 @@ class ReviewedCaptions:
 
     rows: dict[Place, Row]
     _changed: dict[Place, list[str]] = field(default_factory=dict)
+    _met: set[Place] = field(default_factory=set)
 
     @classmethod
     def of(cls, captions: pd.DataFrame) -> "ReviewedCaptions":
@@ -37,6 +38,7 @@ class ReviewedCaptions:
         row = self.rows.get(place)
         if row is None:
             return None
+        self._met.add(place)
         known, now = json.loads(row["facts"] or "{}"), writer.values(facts)
         changed = [name for name, value in known.items() if now.get(name) != value]
         if changed:
@@ -50,9 +52,8 @@ class ReviewedCaptions:
             judged.places if findings else (), shortened=False, review=review,
         )  # fmt: skip
 
-    def outdated(self, places: Collection[Place]) -> tuple[str, ...]:
-        """A line for each decision that does not apply any more, and why."""
-        used = set(places)
+    def outdated(self) -> tuple[str, ...]:
+        """A line for each decision that no caption got, and why."""
         return tuple(
             f"{_name(place)}: the caption that {row['reviewer']} "
             f"{'corrected' if row['state'] == 'corrected' else 'marked as wrong'} is replaced, "
@@ -62,7 +63,7 @@ class ReviewedCaptions:
                 else "because its frame or mask is not used any more"
             )
             for place, row in self.rows.items()
-            if place in self._changed or place not in used
+            if place in self._changed or place not in self._met
         )
 
 
