@@ -13,6 +13,7 @@ import typer
 
 import sono.annotation.commands
 import sono.annotation.release.commands
+import sono.annotation.rewriting.commands
 import sono.curation.commands
 import sono.evaluation.commands
 import sono.training.commands
@@ -88,6 +89,7 @@ sono.curation.commands.export.add_typer(sono.training.commands.export)
 sono.curation.commands.export.add_typer(sono.annotation.release.commands.export)
 app.add_typer(sono.curation.commands.export, name="export")
 app.add_typer(sono.annotation.commands.masks, name="masks")
+sono.annotation.commands.captions.add_typer(sono.annotation.rewriting.commands.app)
 app.add_typer(sono.annotation.commands.captions, name="captions")
 app.add_typer(sono.annotation.commands.app)
 app.add_typer(sono.annotation.release.commands.app)

@@ -24,6 +24,7 @@ NEEDS = (
     "quarantine release",
     "quarantine reject",
     "masks import",
+    "captions rewrite",
 )
 EXPORTS = [name for name, command in COMMANDS.items() if command.needs == "search"]
 WRITES = (

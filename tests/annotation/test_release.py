@@ -216,6 +216,27 @@ def test_croissant_is_valid_and_loads_equal_frames(
     assert_same(found, truth(study))
 
 
+@pytest.mark.usefixtures("offline")
+def test_datasets_loads_webdataset_with_types(study: Workspace, tmp_path: Path) -> None:
+    export_dataset(study, tmp_path / "out", "webdataset")
+    loaded = load(tmp_path / "out", tmp_path / "cache")
+    kinds = loaded["train"].features["json"]
+    assert (kinds["ga_days"].dtype, kinds["crl_mm"].dtype) == ("int32", "float32")
+    found = {}
+    for split, table in loaded.items():
+        for row in table:
+            values = row["json"]
+            found[row["__key__"]] = {
+                "pixels": np.asarray(row["png"]),
+                "split": split,
+                "plane": values["plane"],
+                "captions": values["captions"],
+                "masks": {one["mask_id"]: _pixels(one["segmentation"]) for one in values["masks"]},
+            }
+            assert row["txt"] == values["captions"][0]
+    assert_same(found, truth(study))
+
+
 def test_webdataset_shards_hold_everything(study: Workspace, tmp_path: Path) -> None:
     export_dataset(study, tmp_path / "out", "webdataset")
     found = {}

@@ -22,6 +22,8 @@ from typer.main import get_command
 import sono.cli
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.rewriting.chat_client import ChatClient
+from sono.annotation.rewriting.rewrite import ANSWERS, answer_key, plan_rewrite
 from sono.curation.core.engine import Engine
 from sono.curation.core.planes import PLANES as PLANES_IN_USE
 from sono.curation.core.tables import IMAGES, MASKS, rows_of
@@ -153,6 +155,18 @@ def _spaced(place: Place) -> None:
         bone[60:80, 80:160] = True
         masks.append(mask_row(row, bone, "femur", "manual", state="accepted"))
     place.study.write(MASKS, mask_table(masks))
+
+
+def _rewritten(place: Place) -> None:
+    """With the answers of a language model to all captions."""
+    client = ChatClient("http://127.0.0.1:9/v1", "toy")
+    plan = plan_rewrite(place.study, client)
+    lines = [
+        {"key": answer_key(plan.template, task), "text": f"This is {task.text}", "refused": []}
+        for task in plan.tasks
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (place.study.root / ANSWERS).write_text(text)
 
 
 def _two_evaluations(place: Place) -> None:
@@ -331,6 +345,13 @@ COMMANDS: dict[str, Command] = {
         "captions build -q --template {given}/template",
         "warning",
         tuple(f"given/template/{name}" for name in ("global.j2", "region.j2", "prompts.j2")),
+    ),
+    "captions rewrite": Command(
+        "captions rewrite -q --yes --url http://127.0.0.1:9/v1 --model toy",
+        "vault",
+        (SETTING, PLANES, *CAPTIONED, VAULT),
+        begin=_rewritten,
+        writes=1,
     ),
     "stats": Command("stats -q", "warning", (SETTING, PLANES, *CAPTIONED), writes=1),
     "train": Command(
