@@ -93,6 +93,7 @@ sono.annotation.commands.captions.add_typer(sono.annotation.rewriting.commands.a
 app.add_typer(sono.annotation.commands.captions, name="captions")
 app.add_typer(sono.annotation.commands.app)
 app.add_typer(sono.annotation.release.commands.app)
+app.add_typer(sono.annotation.release.commands.imports, name="import")
 app.add_typer(sono.training.commands.app)
 app.add_typer(sono.training.commands.model_app, name="model")
 app.add_typer(sono.evaluation.commands.app)

@@ -25,6 +25,7 @@ NEEDS = (
     "quarantine reject",
     "masks import",
     "captions rewrite",
+    "import dataset",
 )
 EXPORTS = [name for name, command in COMMANDS.items() if command.needs == "search"]
 WRITES = (

@@ -22,11 +22,12 @@ from typer.main import get_command
 import sono.cli
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.release.export import export_dataset
 from sono.annotation.rewriting.chat_client import ChatClient
 from sono.annotation.rewriting.rewrite import ANSWERS, answer_key, plan_rewrite
 from sono.curation.core.engine import Engine
 from sono.curation.core.planes import PLANES as PLANES_IN_USE
-from sono.curation.core.tables import IMAGES, MASKS, rows_of
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.quarantine import _held
@@ -169,6 +170,14 @@ def _rewritten(place: Place) -> None:
     (place.study.root / ANSWERS).write_text(text)
 
 
+def _exported(place: Place) -> None:
+    """With a data set of the frames, and as before the first `sono qc`."""
+    export_dataset(place.study, place.base / "given" / "data", "sonoclip")
+    _new(place)
+    for table in (MASKS, CAPTIONS):
+        place.study.path(table).unlink()
+
+
 def _two_evaluations(place: Place) -> None:
     """With two evaluated runs on the same frames."""
     planes = [plane.id for plane in PLANES_IN_USE]
@@ -284,6 +293,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "export dataset": Command(
         "export dataset {out} -q", "search", (SETTING, PLANES, *CAPTIONED, FRAME), "out", writes=1
+    ),
+    "import dataset": Command(
+        "import dataset {given}/data -q", "vault", (SETTING, PLANES), begin=_exported, writes=16
     ),
     "card": Command("card -q", "warning", (SETTING, PLANES, *CAPTIONED), writes=1),
     "masks import": Command(
