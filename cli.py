@@ -14,6 +14,7 @@ import typer
 import sono.annotation.captioning.commands
 import sono.annotation.commands
 import sono.annotation.release.commands
+import sono.annotation.rewriting.commands
 import sono.curation.commands
 import sono.evaluation.commands
 import sono.training.commands
@@ -90,9 +91,11 @@ sono.curation.commands.export.add_typer(sono.annotation.release.commands.export)
 app.add_typer(sono.curation.commands.export, name="export")
 app.add_typer(sono.annotation.commands.masks, name="masks")
 app.add_typer(sono.annotation.captioning.commands.planes, name="planes")
+sono.annotation.captioning.commands.captions.add_typer(sono.annotation.rewriting.commands.app)
 app.add_typer(sono.annotation.captioning.commands.captions, name="captions")
 app.add_typer(sono.annotation.commands.app)
 app.add_typer(sono.annotation.release.commands.app)
+app.add_typer(sono.annotation.release.commands.imports, name="import")
 app.add_typer(sono.training.commands.app)
 sono.training.commands.model_app.add_typer(sono.evaluation.commands.model_app)
 app.add_typer(sono.training.commands.model_app, name="model")

@@ -10,6 +10,10 @@ from sono.curation.core.planes import Plane, PlaneTable
 from sono.templates.caption_values import BIOMETRY, Values
 
 DAYS_A_WEEK = 7
+# columns of the images table that hold facts
+FACT_COLUMNS = ("plane", "region", "ga_days", "laterality", "presentation", *BIOMETRY, "structures",
+                "findings")  # fmt: skip
+BATCH = 1 << 14  # frames at a time as Python values
 # by how many of plane, gestational age and structures are there
 TIER_OF_COUNT = ("label", "label", "partial", "full")
 
@@ -103,23 +107,30 @@ def english_list(words: Sequence[str]) -> str | None:
 
 def facts_of(images: pd.DataFrame) -> Iterator[tuple[str, Facts]]:
     """The image id and the recorded facts of each row of an images table."""
-    names = ("plane", "region", "ga_days", "laterality", "presentation", *BIOMETRY)
-    table = images[["image_id", *names, "structures", "findings"]].astype(object)
-    for row in table.where(table.notna(), None).to_dict("records"):
-        yield (
-            str(row["image_id"]),
-            Facts(
-                row["plane"],
-                row["region"],
-                row["ga_days"],
-                _words(row["structures"]),
-                None,
-                row["laterality"],
-                row["presentation"],
-                _words(row["findings"]),
-                tuple((name, row[name]) for name in BIOMETRY if row[name] is not None),
-            ),
-        )
+    columns = ["image_id", *FACT_COLUMNS]
+    for start in range(0, len(images), BATCH):
+        table = images[columns].iloc[start : start + BATCH].astype(object)
+        cells = [column.tolist() for _, column in table.where(table.notna(), None).items()]
+        for image_id, plane, region, ga, laterality, presentation, *rest in zip(
+            *cells, strict=True
+        ):
+            *sizes, structures, findings = rest
+            yield (
+                str(image_id),
+                Facts(
+                    plane,
+                    region,
+                    ga,
+                    _words(structures),
+                    None,
+                    laterality,
+                    presentation,
+                    _words(findings),
+                    tuple(
+                        size for size in zip(BIOMETRY, sizes, strict=True) if size[1] is not None
+                    ),
+                ),
+            )
 
 
 def _words(cell: Iterable[str] | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,8 @@ from sono.annotation.findings import PLACES, Places, spoken
 from sono.annotation.lint import LintRules, lint
 from sono.templates.caption_values import Values
 from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates
+
+MAX_CACHED = 1 << 17  # captions of different facts
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class CaptionWriter:
         """The caption of `facts`."""
         facts = self._relevant(facts)
         if facts not in self._cache:
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
             self._cache[facts] = self._write(facts)
         return self._cache[facts]
 
@@ -134,17 +139,26 @@ def _fields_used(text: str, values: Values, printed: Iterable[str]) -> tuple[str
     left, used = text.casefold(), []
     # the longest first, each found once and taken out, so that "head" is not found in "fetal head"
     for name in sorted(known, key=lambda name: (-len(str(known[name])), name)):
-        found = re.search(_spellings(known[name]), left)
-        if found:
-            left = f"{left[: found.start()]}\0{left[found.end() :]}"
+        start, end = _place(known[name], left)
+        if start >= 0:
+            left = f"{left[:start]}\0{left[end:]}"
             used.append(name)
     return tuple(sorted(used))
 
 
-def _spellings(value: object) -> str:
-    """A pattern of the ways to write a value: a size may be rounded, and is a complete number."""
+def _place(value: object, text: str) -> tuple[int, int]:
+    """Where a text in lower case has a value: start and end; -1 if it does not have it."""
     if not isinstance(value, float):
-        return re.escape(str(value).casefold())
+        word = str(value).casefold()
+        start = text.find(word)
+        return start, start + len(word)
+    found = re.search(_spellings(value), text)
+    return found.span() if found else (-1, -1)
+
+
+@lru_cache(maxsize=4096)
+def _spellings(value: float) -> str:
+    """A pattern of the ways to write a size: it may be rounded, and is a complete number."""
     numbers = {str(value), *(f"{value:.{digits}f}" for digits in range(7))}
     return (
         rf"(?<![\d.])(?:{'|'.join(map(re.escape, sorted(numbers, key=len, reverse=True)))})(?!\d)"

@@ -1,7 +1,7 @@
 """Captions from records and masks: one for every accepted frame, one for every mask on it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 from pydantic import Field
 
-from sono.annotation.caption_facts import facts_of, listed_structures
+from sono.annotation.caption_facts import FACT_COLUMNS, facts_of, listed_structures
 from sono.annotation.caption_writer import Caption, CaptionWriter
 from sono.annotation.findings import with_own_places
 from sono.annotation.lint import FINDINGS, LintRules, clip_token_counter
@@ -18,14 +18,16 @@ from sono.curation.core.column_values import LEVELS, TIERS
 from sono.curation.core.config import MAX_SEED, Config
 from sono.curation.core.console import progress
 from sono.curation.core.errors import IssuesError, SonoError
+from sono.curation.core.table_batches import write_batches
 from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 from sono.templates.loader import CaptionTemplates, load_templates
 
+BATCH = 1 << 16  # frames whose captions are in memory at a time; they are a row group
 PROGRESS_STEP = 2_000  # frames; to draw the bar takes longer than a caption
-
 MAX_SETS = 4  # template sets at a time
+COLUMNS = ("image_id", "status", "center", "machine", *FACT_COLUMNS)  # of the images table
 MAX_NAMES = 5  # refused captions that a message names
 
 
@@ -110,19 +112,24 @@ def build_captions(
     config = workspace.settings("captions", CaptionConfig)
     names = (template,) if isinstance(template, str) else tuple(template or config.names)
     sets = _load_sets(names)
-    images, masks = workspace.accepted_images(), workspace.masks()
+    images, masks = workspace.accepted_images(COLUMNS), workspace.masks()
     first = caption_writer(workspace, images, sets[0])
     writers = [
         [CaptionWriter(one, first.rules, first.places) for one in (main, *main.others)]
         for main in sets
     ]
-    reviewed = ReviewedCaptions.of(workspace.read(CAPTIONS), [one.name for one in sets])
-    frames = images.drop_duplicates("image_id")
-    placed = _captions_of(writers, frames, masks, reviewed, config.seed)
-    summary = _summary(placed, ", ".join(one.id for one in sets), reviewed.outdated())
-    _refuse_to_lose(workspace, placed, summary)
-    with workspace.lock():
-        workspace.write(CAPTIONS, _table(placed))
+    earlier = workspace.read(CAPTIONS)
+    reviewed = ReviewedCaptions.of(earlier, [one.name for one in sets])
+    levels = {"global", *earlier["level"]}
+    del earlier
+    tally = _Tally(", ".join(one.id for one in sets))
+    path, mark = workspace.path(CAPTIONS), workspace.study().key_check
+    with workspace.lock(), write_batches(path, CAPTIONS, mark) as write:
+        for batch in _captions_of(writers, _in_order(images), masks, reviewed, config.seed):
+            tally.add(batch)
+            write(_table(batch))
+        summary = tally.summary(reviewed.outdated())
+        _refuse_to_lose(path, tally, levels, summary)
     check_privacy(workspace)
     return summary
 
@@ -137,6 +144,10 @@ def _load_sets(names: Sequence[str]) -> list[CaptionTemplates]:
         if count > 1:
             raise SonoError(f"{count} template sets are called '{name}'; rename or drop one")
     return sets
+
+
+def _in_order(images: pd.DataFrame) -> pd.DataFrame:
+    return images.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
 
 
 def caption_writer(
@@ -157,18 +168,14 @@ def of_main_set(workspace: Workspace, captions: pd.DataFrame) -> "pd.Series[bool
     return captions["template"].str.rpartition("-")[0].eq(main)
 
 
-def _refuse_to_lose(workspace: Workspace, placed: list[Placed], summary: CaptionSummary) -> None:
-    """Raise SonoError if a set's global captions, or its region captions, would all be refused."""
-    earlier = {"global", *workspace.read(CAPTIONS, ["level"])["level"]}
-    kept = Counter((one.template, _level(one.place)) for one in placed if _is_usable(one.caption))
-    for template, level in dict.fromkeys((one.template, _level(one.place)) for one in placed):
-        if level in earlier and not kept[template, level]:
+def _refuse_to_lose(
+    path: Path, tally: "_Tally", levels: Collection[str], summary: CaptionSummary
+) -> None:
+    """Raise SonoError if all captions of a set at one of `levels` would be refused."""
+    for template, level in tally.written:
+        if level in levels and not tally.kept[template, level]:
             codes = ", ".join(f"{code} {count}" for code, count in summary.findings.items())
-            left = (
-                "captions.parquet stays as it is"
-                if workspace.path(CAPTIONS).exists()
-                else "nothing was written"
-            )
+            left = f"{path.name} stays as it is" if path.exists() else "nothing was written"
             raise SonoError(
                 f"template set '{template}': every {level} caption was refused ({codes}), "
                 f"so {left}; correct the template or the records; {summary.examples[0]}"
@@ -181,13 +188,13 @@ def _captions_of(
     masks: pd.DataFrame,
     reviewed: ReviewedCaptions,
     seed: int,
-) -> list[Placed]:
+) -> Iterator[list[Placed]]:
     """A caption of each set for every frame and every usable mask, refused ones included.
 
-    `writers` are those of each set, one for each of its phrasings.
+    `writers` are those of each set, one for each of its phrasings. The captions come in batches.
     """
     masked = _masks_by_image(masks[masks["state"] != "rejected"])
-    placed: list[Placed] = []
+    batch: list[Placed] = []
     with progress("captions", len(images)) as advance:
         for number, (image_id, recorded) in enumerate(facts_of(images), start=1):
             own = masked.get(image_id, [])
@@ -201,10 +208,12 @@ def _captions_of(
                     templates = phrasings[0].templates
                     writer = phrasings[templates.phrasing(mask_id or image_id, seed)]
                     caption = reviewed.caption(place, stated, writer) or writer.write(stated)
-                    placed.append(Placed(place, templates.id, caption))
+                    batch.append(Placed(place, templates.id, caption))
             if number % PROGRESS_STEP == 0 or number == len(images):
                 advance((number - 1) % PROGRESS_STEP + 1)
-    return placed
+            if number % BATCH == 0 or number == len(images):
+                yield batch
+                batch = []
 
 
 def _is_usable(caption: Caption) -> bool:
@@ -220,9 +229,9 @@ def _masks_by_image(masks: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _table(placed: list[Placed]) -> pd.DataFrame:
+def _table(batch: list[Placed]) -> pd.DataFrame:
     """The captions table of those without findings."""
-    kept = [one for one in placed if not one.caption.findings]
+    kept = [one for one in batch if not one.caption.findings]
     captions = [one.caption for one in kept]
     return pd.DataFrame(
         {
@@ -242,32 +251,56 @@ def _table(placed: list[Placed]) -> pd.DataFrame:
     )
 
 
-def _summary(placed: list[Placed], template: str, outdated: tuple[str, ...]) -> CaptionSummary:
-    counts = {level: dict.fromkeys(TIERS, 0) for level in LEVELS}
-    findings: Counter[str] = Counter()
-    examples: dict[str, str] = {}  # the first of each finding
-    refused: list[RefusedCaption] = []
-    for place, _, caption in placed:
-        findings.update(caption.findings)
+class _Tally:
+    """Counts captions batch by batch for the summary."""
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+        self.written: dict[tuple[str, str], None] = {}  # set and level of all captions, in order
+        self.kept: Counter[tuple[str, str]] = Counter()  # of those that are usable
+        self.counts = {level: dict.fromkeys(TIERS, 0) for level in LEVELS}
+        self.findings: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}  # the first of each finding
+        self.refused: list[RefusedCaption] = []
+        self.shortened = self.corrected = self.wrong = 0
+
+    def add(self, batch: list[Placed]) -> None:
+        """Count the captions of a batch."""
+        for place, template, caption in batch:
+            level, usable = _level(place), _is_usable(caption)
+            self.written[template, level] = None
+            self.kept[template, level] += usable
+            self.counts[level][caption.tier] += usable
+            self.shortened += caption.shortened
+            self.corrected += caption.state == "corrected" and not caption.findings
+            self.wrong += caption.state == "wrong"
+            if caption.findings:
+                self._refuse(place, caption)
+
+    def _refuse(self, place: Place, caption: Caption) -> None:
+        self.findings.update(caption.findings)
         for code, line in zip(caption.findings, caption.places, strict=True):
-            examples.setdefault(code, f"{line}: {code}, {FINDINGS[code]}: '{caption.text}'")
-        if caption.findings:
-            refused.append(RefusedCaption(*place, caption.findings))
-        counts[_level(place)][caption.tier] += _is_usable(caption)
-    captions = [one.caption for one in placed]
-    return CaptionSummary(
-        template,
-        counts,
-        dict(sorted(findings.items())),
-        {code: FINDINGS[code] for code in sorted(findings)},
-        len(refused),
-        tuple(f"{text} of {_names(code, refused)}" for code, text in examples.items()),
-        sum(caption.shortened for caption in captions),
-        sum(one.state == "corrected" and not one.findings for one in captions),
-        sum(one.state == "wrong" for one in captions),
-        outdated,
-        tuple(refused),
-    )
+            text = f"{line}: {code}, {FINDINGS[code]}: '{caption.text}'"
+            self.examples.setdefault(code, text)
+        self.refused.append(RefusedCaption(*place, caption.findings))
+
+    def summary(self, outdated: tuple[str, ...]) -> CaptionSummary:
+        """All counts; `outdated` are the reviewers' decisions that do not apply any more."""
+        return CaptionSummary(
+            self.template,
+            self.counts,
+            dict(sorted(self.findings.items())),
+            {code: FINDINGS[code] for code in sorted(self.findings)},
+            len(self.refused),
+            tuple(
+                f"{text} of {_names(code, self.refused)}" for code, text in self.examples.items()
+            ),
+            self.shortened,
+            self.corrected,
+            self.wrong,
+            outdated,
+            tuple(self.refused),
+        )
 
 
 def _names(code: str, refused: list[RefusedCaption]) -> str:

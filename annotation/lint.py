@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 
@@ -30,6 +30,8 @@ FINDINGS = MappingProxyType(
     }
 )
 
+_ORDER = {code: place for place, code in enumerate(FINDINGS)}
+MAX_CHECKED = 1 << 16
 MIN_BANNED_CHARS = 3  # a center called "A" would ban the article
 _RESIDUE = re.compile(r"\{\{|\}\}|\{%|%\}|\{#|#\}|\b(?:none|nan|null|undefined)\b", re.IGNORECASE)
 _BLANKS = re.compile(r"\s{2,}|^\s|\s$|\s[.,;:]")
@@ -46,6 +48,11 @@ _ARTICLE = re.compile(
 _DOUBLED = re.compile(r"\b(\w+) \1\b", re.IGNORECASE)
 _PUNCTUATION = re.compile(r"[.,;:]{2,}|\(\s*\)|^[.,;:]|[,;:]$")
 _WEEKS = re.compile(r"\b(\d+)[ -]weeks?\b", re.IGNORECASE)
+# an age that is correct English, between blanks and signs
+_AGE = re.compile(
+    r"(?<![^\s(])([1-9]\d?) weeks(?: and (1 day|[2-6] days)|(?! and \d))(?![^\s,;.)])(?!\.\S)"
+)
+_SAME_AGES = {"": "22 weeks", "1 day": "22 weeks and 1 day"}  # by the days; others have 3
 _IDENTIFIER = re.compile(
     r"\d{5,}|\b\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b|\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b"
     r"|\.(?:dcm|png|jpe?g|tiff?|bmp)\b|(?:[/\\][\w.-]+){2}|@|\b1\.2\.\d+",
@@ -64,6 +71,10 @@ class LintRules:
     planes: PlaneTable
     banned: frozenset[str] = frozenset()
     max_tokens: int = 77
+    # what was found in the texts checked so far
+    checked: dict[tuple[object, ...], tuple[str, ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @cached_property
     def banned_pattern(self) -> re.Pattern[str] | None:
@@ -91,6 +102,20 @@ class LintRules:
         return frozenset(plane.name for plane in self.planes.planes)
 
     @cached_property
+    def folded_names(self) -> frozenset[str]:
+        return frozenset(_folded(self.plane_names))
+
+    @cached_property
+    def terms_have_weeks(self) -> bool:
+        """Whether a term of the plane table contains an age, so that ages may not be exchanged."""
+        return any("week" in term for term in {*self.folded_names, *self.structures})
+
+    @cached_property
+    def structures(self) -> frozenset[str]:
+        """The structures of all planes, folded."""
+        return frozenset(_folded(self.planes.structures))
+
+    @cached_property
     def _own_words(self) -> frozenset[str]:
         phrases = (f"{p.name} {p.region} {' '.join(p.structures)}" for p in self.planes.planes)
         words = {word for phrase in phrases for word in phrase.casefold().split()}
@@ -112,6 +137,48 @@ def lint(
     """
     if not text.strip():
         return ["empty"]
+    found = list(_checked(_same_age(text, rules, findings), rules, plane, structures, findings))
+    if rules.banned_pattern and rules.banned_pattern.search(text):
+        found.append("banned")
+    found += ["too_long"] * (rules.count_tokens(text) > rules.max_tokens)
+    return sorted(found, key=_ORDER.__getitem__)
+
+
+def _same_age(text: str, rules: LintRules, findings: Collection[str]) -> str:
+    """`text` with another age if it states one that is correct English and in range.
+
+    So texts that differ in such an age alone are checked once. It stays where a term that is
+    searched for could contain it.
+    """
+    ages = [] if rules.terms_have_weeks else _AGE.findall(text)
+    if len(ages) != 1 or not 4 <= int(ages[0][0]) <= 45 or any("week" in one for one in findings):
+        return text
+    return _AGE.sub(_SAME_AGES.get(ages[0][1], "22 weeks and 3 days"), text)
+
+
+def _checked(
+    text: str,
+    rules: LintRules,
+    plane: Plane | None,
+    structures: Collection[str],
+    findings: Collection[str],
+) -> tuple[str, ...]:
+    """The findings of `lint` that depend neither on banned words nor on the length."""
+    key = (text, plane, tuple(structures), tuple(findings))
+    if key not in rules.checked:
+        if len(rules.checked) >= MAX_CHECKED:
+            rules.checked.clear()
+        rules.checked[key] = tuple(_check(text, rules, plane, structures, findings))
+    return rules.checked[key]
+
+
+def _check(
+    text: str,
+    rules: LintRules,
+    plane: Plane | None,
+    structures: Collection[str],
+    findings: Collection[str],
+) -> list[str]:
     checks = {
         "residue": _RESIDUE.search(text),
         "blanks": _BLANKS.search(text),
@@ -122,11 +189,9 @@ def lint(
         "doubled_word": _DOUBLED.search(text),
         "punctuation": _PUNCTUATION.search(text),
         "identifier": _IDENTIFIER.search(text),
-        "banned": rules.banned_pattern and rules.banned_pattern.search(text),
     }
     found = [code for code, hit in checks.items() if hit]
-    found += _disagreements(_without(text, findings), rules, plane, structures)
-    return found + ["too_long"] * (rules.count_tokens(text) > rules.max_tokens)
+    return found + _disagreements(_without(text, findings), rules, plane, structures)
 
 
 def clip_token_counter() -> Callable[[str], int]:
@@ -137,21 +202,26 @@ def clip_token_counter() -> Callable[[str], int]:
     from open_clip.tokenizer import SimpleTokenizer
 
     tokenizer = SimpleTokenizer()
-    # the same text is counted to fit it, to check it and to record it
-    return lru_cache(maxsize=1024)(lambda text: len(tokenizer.encode(text)) + 2)
+    count_of = lru_cache(maxsize=1 << 16)(lambda text: len(tokenizer.encode(text)))
+
+    def count(text: str) -> int:
+        # no token goes across a blank; what is not ASCII is repaired as a whole before
+        parts = text.split() if text.isascii() else [text]
+        return sum(map(count_of, parts)) + 2
+
+    return count
 
 
 def _disagreements(
     text: str, rules: LintRules, plane: Plane | None, structures: Collection[str]
 ) -> list[str]:
     """`wrong_plane` and `wrong_structure`, from the terms in the text and the listed structures."""
-    listed = _folded(structures)
-    known = _folded(rules.planes.structures)
+    listed, known = _folded(structures), rules.structures
     # a plane of the planes file may list no structures: then any may be in it
     own = _folded((plane.name, *(plane.structures or known))) if plane else listed & known
     terms = _folded(rules.term_pattern.findall(text)) - own - REGIONS.keys()
     # "femur" is a plane and a structure: if the plane is known, it is read as a structure
-    names = _folded(rules.plane_names) - (known if plane else set())
+    names = rules.folded_names - (known if plane else set())
     foreign = listed - own if plane is None else (terms - names) | (listed - own)
     return ["wrong_plane"] * bool(terms & names) + ["wrong_structure"] * bool(foreign)
 

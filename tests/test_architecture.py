@@ -121,7 +121,13 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
 def test_the_command_line_starts_with_the_commands_alone() -> None:
     code = "import sys, sono.cli; print(*(name for name in sys.modules if name[:5] == 'sono.'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    packages = [*PACKAGES, "curation.pacs", "annotation.release", "annotation.captioning"]
+    packages = [
+        *PACKAGES,
+        "curation.pacs",
+        "annotation.release",
+        "annotation.captioning",
+        "annotation.rewriting",
+    ]
     commands = {f"sono.{package}{part}" for package in packages for part in ("", ".commands")}
     core = {f"sono.curation.core{part}" for part in ("", ".cli_options", ".errors")}
     assert set(done.stdout.split()) - commands == core | {"sono.cli"}

@@ -24,6 +24,8 @@ NEEDS = (
     "quarantine release",
     "quarantine reject",
     "masks import",
+    "captions rewrite",
+    "import dataset",
 )
 EXPORTS = [name for name, command in COMMANDS.items() if command.needs == "search"]
 WRITES = (

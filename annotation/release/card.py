@@ -65,8 +65,16 @@ def card_text(workspace: Workspace, stats: Statistics, found: SampleSet | None =
     return "\n\n".join(parts) + "\n"
 
 
-def header(config: CardConfig, found: SampleSet, files: Mapping[str, str]) -> str:
-    """The YAML at the head of a card on Hugging Face; `files` are patterns by split."""
+def header(
+    config: CardConfig,
+    found: SampleSet,
+    files: Mapping[str, str],
+    features: Sequence[dict[str, Any]] = (),
+) -> str:
+    """The YAML at the head of a card on Hugging Face; `files` are patterns by split.
+
+    `features` are the types of a sample where the files do not hold them.
+    """
     size = len(found.samples)
     limits = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
     category = next((name for limit, name in limits if size < limit), "100K<n<1M")
@@ -79,6 +87,8 @@ def header(config: CardConfig, found: SampleSet, files: Mapping[str, str]) -> st
     if files:
         paths = [{"split": split, "path": path} for split, path in files.items()]
         values["configs"] = [{"config_name": "default", "data_files": paths}]
+    if features:
+        values["dataset_info"] = {"features": list(features)}
     return f"---\n{yaml.safe_dump(values, sort_keys=False)}---\n\n"
 
 

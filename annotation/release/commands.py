@@ -1,4 +1,4 @@
-"""`sono export dataset` and `sono card`."""
+"""`sono export dataset`, `sono import dataset` and `sono card`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +15,7 @@ from sono.curation.core.cli_options import (
 
 app = typer.Typer()
 export = typer.Typer()
+imports = typer.Typer(no_args_is_help=True, help="Read what somebody else exported.")
 
 
 @export.command("dataset")
@@ -38,6 +39,25 @@ def export_to_dataset(
     from sono.curation.core.workspace import Workspace
 
     show(export_dataset(Workspace.find(workspace), out, layout, proposed, no_vault), as_json)
+
+
+@imports.command("dataset")
+def import_of_dataset(
+    folder: Annotated[
+        Path, typer.Argument(help="A data set of `sono export dataset`, or of SonoCLIP's authors.")
+    ],
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Fill a new study with frames, masks, captions and splits that somebody else exported.
+
+    Example: sono import dataset fetal-planes
+    """
+    from sono.annotation.release.import_dataset import import_dataset
+    from sono.curation.core.workspace import Workspace
+
+    show(import_dataset(Workspace.find(workspace), folder), as_json, next_step="sono stats")
 
 
 @app.command()

@@ -18,7 +18,7 @@ from sono.annotation.release.questions import ASKED
 from sono.annotation.release.records import SPLIT_NAMES
 from sono.annotation.release.samples import SampleSet, left_out, samples_of
 from sono.annotation.release.sonoclip import write_sonoclip
-from sono.annotation.release.webdataset import write_webdataset
+from sono.annotation.release.webdataset import webdataset_features, write_webdataset
 from sono.curation.core.atomic import file_sha256, read_regular, write_text
 from sono.curation.core.atomic_folders import new_folder
 from sono.curation.core.column_values import TRAINED_STATES
@@ -104,7 +104,11 @@ def _describe(workspace: Workspace, found: SampleSet, folder: Path, layout: Layo
     """Write the card, the checksums of all files, and for Parquet the Croissant description."""
     config = workspace.settings("card", CardConfig)
     names = [SPLIT_NAMES[split] for split in found.splits]
-    patterns = {"huggingface": "data/{}-*.parquet", "imagefolder": "{}/**"}
+    patterns = {
+        "huggingface": "data/{}-*.parquet",
+        "imagefolder": "{}/**",
+        "webdataset": "{}-*.tar",
+    }
     files = {name: patterns[layout].format(name) for name in names if layout in patterns}
     stats, digests = study_statistics(workspace), _digests(folder)
     if layout == "huggingface":
@@ -112,7 +116,8 @@ def _describe(workspace: Workspace, found: SampleSet, folder: Path, layout: Layo
         described = croissant(folder, config, stats, title, digests)
         text = json.dumps(described, indent=1, ensure_ascii=False)
         (folder / "croissant.json").write_text(text + "\n", encoding="utf-8")
-    card = header(config, found, files) + card_text(workspace, stats, found)
+    features = webdataset_features() if layout == "webdataset" else []
+    card = header(config, found, files, features) + card_text(workspace, stats, found)
     (folder / CARD).write_text(card, encoding="utf-8")
     digests = _digests(folder, digests)
     lines = [f"{digests[place]}  {place}\n" for place in sorted(digests, key=Path)]

@@ -119,5 +119,10 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
         return {"feature": _feature(kind.value_type), "_type": "List"}
     if pa.types.is_struct(kind):
         return {one.name: _feature(one.type) for one in kind}
+    return {"dtype": arrow_name(kind), "_type": "Value"}
+
+
+def arrow_name(kind: pa.DataType) -> str:
+    """The name of a type of plain values in `datasets`."""
     names = {pa.float32(): "float32", pa.int32(): "int32", pa.int64(): "int64"}
-    return {"dtype": names.get(kind, "string"), "_type": "Value"}
+    return names.get(kind, "string")

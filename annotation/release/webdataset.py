@@ -3,9 +3,19 @@
 import io
 import json
 import tarfile
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+
+from sono.annotation.release.hugging_face import (
+    FRAME_COLUMNS,
+    MASK_FACTS,
+    MASK_NAMES,
+    arrow_name,
+)
 from sono.annotation.release.records import (
     SPLIT_NAMES,
     frame_values,
@@ -15,6 +25,34 @@ from sono.annotation.release.records import (
 from sono.annotation.release.samples import Sample, SampleSet
 
 SHARD_SAMPLES = 1000
+_RUNS = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
+_JSON = pa.struct([
+    ("image_id", pa.string()), ("split", pa.string()), ("plane", pa.string()), *FRAME_COLUMNS,
+    ("masks", pa.list_(pa.struct([*MASK_NAMES, *MASK_FACTS, ("segmentation", _RUNS)]))),
+])  # fmt: skip
+
+
+def webdataset_features() -> list[dict[str, Any]]:
+    """The types of a sample for the card, where `datasets` reads them.
+
+    Without them it would derive them from the first samples, and refuse a value that is unknown in
+    these.
+    """
+    kinds = {"txt": pa.string(), "json": _JSON, "__key__": pa.string(), "__url__": pa.string()}
+    return [{"name": "png", "dtype": "image"}, *_named(kinds.items())]
+
+
+def _named(kinds: Iterable[tuple[str, pa.DataType]]) -> list[dict[str, Any]]:
+    return [{"name": name, **_kind(kind)} for name, kind in kinds]
+
+
+def _kind(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_struct(kind):
+        return {"struct": _named((one.name, one.type) for one in kind)}
+    if pa.types.is_list(kind):
+        inner = _kind(kind.value_type)
+        return {"list": inner.get("dtype") or inner["struct"]}
+    return {"dtype": arrow_name(kind)}
 
 
 def write_webdataset(found: SampleSet, folder: Path) -> None:

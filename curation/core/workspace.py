@@ -273,9 +273,12 @@ class Workspace(StudyFolder):
         for link in links:
             check_inside(link, self.root)
 
-    def accepted_images(self) -> pd.DataFrame:
-        """The accepted rows of the images table, one per image; SonoError if there are none."""
-        frame = self.images()
+    def accepted_images(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The accepted rows of the images table, one per image; SonoError if there are none.
+
+        `columns` include the status.
+        """
+        frame = self.images(columns)
         self.refuse_none_accepted(frame)
         return frame[frame["status"] == "accepted"].reset_index(drop=True)
 

@@ -54,8 +54,13 @@ def raw_strings(sources: pd.DataFrame) -> set[str]:
     for strings in sources["private"].dropna():
         raw.update(strings)
     raw.update(sources["raw_patient"].dropna(), sources["raw_study"].dropna())
-    for path, root in set(zip(sources["path"], sources["root"], strict=True)):
-        raw.update(names_of(path, root))
+    files: dict[tuple[bytes, bytes], list[bytes]] = {}  # by folder, of which there are fewer
+    for path, root in zip(sources["path"], sources["root"], strict=True):
+        folder, _, name = path.rpartition(b"/")
+        files.setdefault((folder, root), []).append(name)
+    for (folder, root), names in files.items():
+        raw.update(names_of(folder + b"/" + names[0], root))
+        raw.update(Path(decoded(name)).stem for name in names[1:])
     return raw
 
 

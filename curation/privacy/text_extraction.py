@@ -206,12 +206,19 @@ def _table_texts(source: Path | io.BytesIO, name: str = "") -> Iterator[Text]:
     with pq.ParquetFile(source) as file:
         names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
         wanted = [column for column in names if (name, column) not in _NUMBERS]
+        known: dict[str, set[object]] = {
+            column: set() for column in wanted
+        }  # cells of other groups
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=wanted)
             for column in wanted:
                 place = f"column '{column}'"
                 for values in _flat(table[column].combine_chunks()):
-                    yield from _cell_texts(place, _distinct(values))
+                    cells = _distinct(values)
+                    if len(cells) < len(values) / 2:  # what repeats in a group does so in others
+                        cells = [cell for cell in cells if cell not in known[column]]
+                        known[column].update(cells)
+                    yield from _cell_texts(place, cells)
     described = [*names, *(decoded(part) for pair in metadata.items() for part in pair)]
     yield DESCRIPTION, "\n".join(described)
 

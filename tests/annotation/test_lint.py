@@ -133,3 +133,38 @@ def test_a_plane_that_lists_no_structures_may_show_any_known_one() -> None:
     assert lint("The chin in the second profile plane.", rules, own, ("chin",)) == []
     assert lint("The paw in it.", rules, own, ("paw",)) == ["wrong_structure"]
     assert lint("An eye of the orbits plane.", rules, own) == ["wrong_plane"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A fetal ultrasound image of the three-vessel-trachea plane at 22 weeks and 3 days.",
+        "it's a 3.5mm NT (x2); see  U.S.-guided, 12+3",
+        "fœtal “head” — 22 semaines",
+        "a &amp;nbsp; b",
+        "",
+    ],
+)
+def test_tokens_are_those_of_the_tokenizer(text: str) -> None:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    assert clip_token_counter()(text) == len(SimpleTokenizer().encode(text)) + 2
+
+
+def test_texts_that_differ_in_the_age_alone_are_checked_once_but_for_what_an_age_can_break() -> (
+    None
+):
+    rules = LintRules(lambda text: len(text.split()), TABLE, frozenset({"31 weeks"}), max_tokens=9)
+
+    def of(text: str, findings: tuple[str, ...] = ()) -> list[str]:
+        return lint(text, rules, TABLE.by_id["gallbladder"], (), findings)
+
+    for age in ("20 weeks", "21 weeks", "8 weeks", "45 weeks"):
+        assert of(f"gallbladder at {age}.") == []
+    assert len(rules.checked) == 1
+    assert of("gallbladder at 46 weeks.") == ["ga_range"]
+    assert of("gallbladder at 31 weeks.") == ["banned"]
+    assert of("gallbladder at 20 weeks and 9 days.") == ["ga_grammar"]
+    assert of("gallbladder at 20 weeks, femur at 20 weeks.") == ["wrong_structure"]
+    assert of("gallbladder, femur at 20 weeks.", ("femur at 20 weeks",)) == []
+    assert of("gallbladder a b c d e f at 20 weeks") == ["too_long"]

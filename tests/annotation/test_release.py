@@ -18,10 +18,11 @@ from studies import fill_vault
 
 from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.release.export import Layout, export_dataset, write_card
+from sono.annotation.release.import_dataset import import_dataset
 from sono.annotation.release.questions import ASKED
 from sono.curation.core.errors import PrivacyError, SonoError
 from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
-from sono.curation.core.rle import decode
+from sono.curation.core.rle import decode, encode
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows, rows_of
 from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
@@ -42,7 +43,7 @@ def study(tmp_path: Path) -> Workspace:
     rows: list[dict[str, Any]] = []
     masks, captions = [], []
     for number, (split, plane) in enumerate(zip(SPLITS, PLANES, strict=True)):
-        gray = np.random.default_rng(number).integers(20, 200, (24, 31 + number), np.uint8)
+        gray = np.random.default_rng(number).integers(20, 200, (66, 67 + number), np.uint8)
         image_id = image_id_of(gray)
         file = frame_file(image_id, gray)
         (workspace.root / file).parent.mkdir(parents=True, exist_ok=True)
@@ -213,6 +214,27 @@ def test_croissant_is_valid_and_loads_equal_frames(
                 one: np.asarray(mask) > 0 for one, mask in zip(ids, get["masks"], strict=True)
             },
         }
+    assert_same(found, truth(study))
+
+
+@pytest.mark.usefixtures("offline")
+def test_datasets_loads_webdataset_with_types(study: Workspace, tmp_path: Path) -> None:
+    export_dataset(study, tmp_path / "out", "webdataset")
+    loaded = load(tmp_path / "out", tmp_path / "cache")
+    kinds = loaded["train"].features["json"]
+    assert (kinds["ga_days"].dtype, kinds["crl_mm"].dtype) == ("int32", "float32")
+    found = {}
+    for split, table in loaded.items():
+        for row in table:
+            values = row["json"]
+            found[row["__key__"]] = {
+                "pixels": np.asarray(row["png"]),
+                "split": split,
+                "plane": values["plane"],
+                "captions": values["captions"],
+                "masks": {one["mask_id"]: _pixels(one["segmentation"]) for one in values["masks"]},
+            }
+            assert row["txt"] == values["captions"][0]
     assert_same(found, truth(study))
 
 
@@ -410,3 +432,79 @@ def test_a_center_named_like_its_folder_and_a_patient_like_a_word_of_the_card_pa
     note.write_text("A patient of Nijmegen.")
     with pytest.raises(PrivacyError, match=r"note\.md"):
         check_privacy(study)
+
+
+@pytest.mark.parametrize("layout", ["huggingface", "imagefolder", "webdataset", "sonoclip"])
+def test_an_imported_data_set_is_exported_again_as_it_was(
+    study: Workspace, tmp_path: Path, layout: Layout
+) -> None:
+    export_dataset(study, tmp_path / "out", layout, proposed=True)
+    other = Workspace.create(tmp_path / "other")
+    summary = import_dataset(other, tmp_path / "out")
+    assert summary.frames == {"train": 2, "validation": 1, "test": 1, "unassigned": 1}
+    assert (summary.masks, summary.captions) == (12, 5 * 2 + 12)
+    assert summary.checksums > 0
+    assert_same(truth(other, proposed=True), truth(study, proposed=True))
+    export_dataset(other, tmp_path / "again", layout, proposed=True)
+    described = {"README.md", "croissant.json", "SHA256SUMS"}  # name the study
+    first, second = (
+        {
+            path.relative_to(root).as_posix(): path.read_bytes()
+            for path in root.rglob("*")
+            if path.is_file() and path.name not in described
+        }
+        for root in (tmp_path / "out", tmp_path / "again")
+    )
+    assert first == second
+
+
+def test_a_published_sonoclip_folder_is_read_by_its_field_rules(tmp_path: Path) -> None:
+    data = tmp_path / "given" / "data"
+    for name in ("images", "jsons"):
+        (data / name).mkdir(parents=True)
+    gray = np.random.default_rng(5).integers(20, 200, (66, 67), np.uint8)
+    mask = np.zeros(gray.shape, np.bool_)
+    mask[3:9, 4:20] = True
+    runs = {"size": [66, 67], "counts": encode(mask)}
+    caption = "A 22-week fetal ultrasound image of femur plane showing femur and tibia."
+    span = [caption.index("tibia"), caption.index("tibia") + 5]
+    fields = {"caption": caption, "ref_exps": [span], "seudo_masks": [runs]}
+    (data / "train_stems.txt").write_text("case_1\ncase_2\n")
+    for stem, more in {"case_1": {}, "case_2": {"mask_captions": ["The marked tibia."]}}.items():
+        (data / "images" / f"{stem}.png").write_bytes(encode_png(gray + len(more)))
+        (data / "jsons" / f"{stem}.json").write_text(json.dumps(fields | more))
+    study = Workspace.create(tmp_path / "study")
+    import_dataset(study, tmp_path / "given")
+    images, masks = study.images().set_index("image_id"), study.masks()
+    assert set(images.index) == {image_id_of(gray), image_id_of(gray + 1)}
+    assert set(images["split"]) == {"train"} and images["plane"].isna().all()
+    assert (set(masks["structure"]), set(masks["state"])) == ({"tibia"}, {"proposed"})
+    assert set(masks["counts"]) == {encode(mask)}
+    regional = study.captions().dropna(subset=["mask_id"]).set_index("image_id")["text"]
+    assert regional.to_dict() == {
+        image_id_of(gray): "tibia",
+        image_id_of(gray + 1): "The marked tibia.",
+    }
+
+
+def test_what_is_damaged_or_used_is_not_imported(study: Workspace, tmp_path: Path) -> None:
+    export_dataset(study, tmp_path / "out", "sonoclip")
+    with pytest.raises(SonoError, match="has frames already"):
+        import_dataset(study, tmp_path / "out")
+    with pytest.raises(SonoError, match="not a data set that is read here"):
+        import_dataset(Workspace.create(tmp_path / "a"), tmp_path)
+    picture = next((tmp_path / "out/data/images").iterdir())
+    content = picture.read_bytes()
+    picture.write_bytes(content[:-30])
+    other = Workspace.create(tmp_path / "b")
+    with pytest.raises(SonoError, match="not the file that SHA256SUMS lists"):
+        import_dataset(other, tmp_path / "out")
+    (tmp_path / "out/SHA256SUMS").unlink()
+    with pytest.raises(SonoError, match="not a readable picture"):
+        import_dataset(other, tmp_path / "out")
+    picture.write_bytes(content)
+    stems = tmp_path / "out/data/train_stems.txt"
+    stems.write_text("../../secret\n")
+    with pytest.raises(SonoError, match="cannot be the name of a file"):
+        import_dataset(other, tmp_path / "out")
+    assert not other.path(IMAGES).exists() and not other.path(CAPTIONS).exists()

@@ -22,9 +22,12 @@ from typer.main import get_command
 import sono.cli
 from sono.annotation.captions import build_captions
 from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.release.export import export_dataset
+from sono.annotation.rewriting.chat_client import ChatClient
+from sono.annotation.rewriting.rewrite import ANSWERS, answer_key, plan_rewrite
 from sono.curation.core.engine import Engine
 from sono.curation.core.planes import PLANES as PLANES_IN_USE
-from sono.curation.core.tables import IMAGES, MASKS, rows_of
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.quarantine import _held
@@ -156,6 +159,26 @@ def _spaced(place: Place) -> None:
     place.study.write(MASKS, mask_table(masks))
 
 
+def _rewritten(place: Place) -> None:
+    """With the answers of a language model to all captions."""
+    client = ChatClient("http://127.0.0.1:9/v1", "toy")
+    plan = plan_rewrite(place.study, client)
+    lines = [
+        {"key": answer_key(plan.template, task), "text": f"This is {task.text}", "refused": []}
+        for task in plan.tasks
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (place.study.root / ANSWERS).write_text(text)
+
+
+def _exported(place: Place) -> None:
+    """With a data set of the frames, and as before the first `sono qc`."""
+    export_dataset(place.study, place.base / "given" / "data", "sonoclip")
+    _new(place)
+    for table in (MASKS, CAPTIONS):
+        place.study.path(table).unlink()
+
+
 def _two_evaluations(place: Place) -> None:
     """With two evaluated runs on the same frames."""
     planes = [plane.id for plane in PLANES_IN_USE]
@@ -283,6 +306,9 @@ COMMANDS: dict[str, Command] = {
     "export dataset": Command(
         "export dataset {out} -q", "search", (SETTING, PLANES, *CAPTIONED, FRAME), "out", writes=1
     ),
+    "import dataset": Command(
+        "import dataset {given}/data -q", "vault", (SETTING, PLANES), begin=_exported, writes=16
+    ),
     "card": Command("card -q", "warning", (SETTING, PLANES, *CAPTIONED), writes=1),
     "masks import": Command(
         "masks import {given}/masks.json",
@@ -354,6 +380,13 @@ COMMANDS: dict[str, Command] = {
         "search",
         (SETTING, PLANES, *CAPTIONED, FRAME),
         "out/captions.html",
+        writes=1,
+    ),
+    "captions rewrite": Command(
+        "captions rewrite -q --yes --url http://127.0.0.1:9/v1 --model toy",
+        "vault",
+        (SETTING, PLANES, *CAPTIONED, VAULT),
+        begin=_rewritten,
         writes=1,
     ),
     "stats": Command("stats -q", "warning", (SETTING, PLANES, *CAPTIONED), writes=1),

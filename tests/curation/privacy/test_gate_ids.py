@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from gate_studies import make_study
+from gate_studies import make_study, person
 
 from sono.curation.clinical.vocabulary import PROSE, VOCABULARY
 from sono.curation.core.atomic import write_text
 from sono.curation.core.errors import PrivacyError
-from sono.curation.privacy.gate import check_privacy
+from sono.curation.privacy.gate import check_privacy, text_search
 from sono.curation.privacy.private_strings import PrivateStrings, collect
 
 PATIENTS = ("88-77-66", "12/3456", "A-1234", "55 4433", "77#6655")
@@ -190,3 +190,14 @@ def test_digits_of_an_id_in_the_digests_of_a_stored_frame_are_chance(
         return
     with pytest.raises(PrivacyError, match="the name of"):
         check_privacy(study)
+
+
+def test_a_digest_is_searched_as_a_whole(tmp_path: Path) -> None:
+    study = make_study(tmp_path, **person("Fadead"), raw_patient="3fa9c2d17be04561")
+    search = text_search(study)
+    assert search is not None
+    place, column = Path("images.parquet"), "column 'image_id'"
+    digest, holds_name = "3fa9c2d17be04561", "fadead9e0b2a3f48"
+    found = search.found_at(place, column, f"{holds_name}\n{digest}")
+    assert digest in found and "fadead" not in found
+    assert search.found_at(place, column, "fadead") == {"fadead"}

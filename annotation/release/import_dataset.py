@@ -1,0 +1,170 @@
+"""Make a study of a data set that somebody else exported: frames, masks, captions and splits."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sono.annotation.caption_facts import facts_of
+from sono.annotation.captions import caption_writer
+from sono.annotation.masks import mask_row, mask_table
+from sono.annotation.release.received import Received, read_samples
+from sono.annotation.release.records import SPLIT_NAMES
+from sono.annotation.release.samples import FACTS
+from sono.curation.core.atomic import check_inside, file_sha256, read_regular, write_bytes
+from sono.curation.core.column_values import MASK_SOURCES, MASK_STATES
+from sono.curation.core.errors import SonoError
+from sono.curation.core.frame_files import checksum_of, encode_png, frame_file, image_id_of
+from sono.curation.core.pseudonyms import pseudonym
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows
+from sono.curation.core.vault_tables import SOURCES
+from sono.curation.core.workspace import Workspace
+from sono.curation.privacy.gate import check_privacy
+
+TEMPLATE = "imported-{:02}"  # of the first caption of a frame, of the second, ...
+CHECKSUMS = "SHA256SUMS"
+SPLITS = {name: split for split, name in SPLIT_NAMES.items()} | {"val": "val"}
+
+
+@dataclass(frozen=True)
+class ImportedSummary:
+    """What was imported: frames by split, masks, captions, and those with findings of the lint."""
+
+    frames: dict[str, int]
+    masks: int
+    captions: int
+    caption_findings: dict[str, int]
+    checksums: int  # files whose SHA-256 was compared
+
+
+def import_dataset(workspace: Workspace, folder: Path) -> ImportedSummary:
+    """Fill a new study with the samples of `folder`; all or nothing of the tables is written.
+
+    Frames keep their ids, pixels and splits, masks their ids, states and pixels. Raises SonoError
+    if the study has frames already, a file is not that of its checksum, one id has two pictures, or
+    a sample is damaged.
+    """
+    workspace.require_vault()
+    if workspace.path(IMAGES).exists():
+        raise SonoError(
+            f"{workspace.root}: has frames already; a data set becomes a study of its own: "
+            "`sono init NEW`, then `sono import dataset` with -w NEW"
+        )
+    checked = _check_sums(folder)
+    images: dict[str, dict[str, Any]] = {}
+    masks: list[dict[str, Any]] = []
+    texts: list[tuple[str, str | None, str | None, tuple[str, ...]]] = []
+    planes = workspace.planes()
+    with workspace.lock():
+        for sample in read_samples(folder):
+            row = _image(workspace, sample)
+            planes.check([row["plane"]])
+            if row["image_id"] in images:
+                raise SonoError(
+                    f"{folder}: two samples have the id {row['image_id']}; export it again"
+                )
+            images[row["image_id"]] = row
+            texts.append((row["image_id"], None, None, sample.captions))
+            write_bytes(workspace.root / row["file"], encode_png(sample.gray))
+            for mask in sample.masks:
+                fields = _mask_fields(mask.values)
+                made = mask_row(row, mask.pixels, mask.structure, fields.pop("source"), **fields)
+                masks.append(made)
+                texts.append((row["image_id"], str(made["mask_id"]), mask.structure, mask.captions))
+        table = from_rows(IMAGES, list(images.values()))
+        captions, findings = _captions(workspace, table, texts)
+        sources = [_source(row, folder) for row in images.values()]
+        workspace.write_vault(workspace.sources_path, SOURCES, from_rows(SOURCES, sources))
+        if masks:
+            workspace.write(MASKS, mask_table(masks))
+        if len(captions):
+            workspace.write(CAPTIONS, captions)
+        workspace.write(IMAGES, table)  # the last, so that the command can be given again before
+    check_privacy(workspace)
+    split = Counter(SPLIT_NAMES[row["split"] or "unassigned"] for row in images.values())
+    return ImportedSummary(dict(split), len(masks), len(captions), dict(findings), checked)
+
+
+def _check_sums(folder: Path) -> int:
+    """Compare the files with the list of checksums, if there is one; the number of files."""
+    listing = folder / CHECKSUMS
+    if not listing.exists():
+        return 0
+    lines = read_regular(listing).decode("utf-8").splitlines()
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        check_inside(folder / name, folder)
+        if not (folder / name).is_file() or file_sha256(folder / name) != digest:
+            raise SonoError(
+                f"{folder / name}: missing, or not the file that {CHECKSUMS} lists; copy it again"
+            )
+    return len(lines)
+
+
+def _image(workspace: Workspace, sample: Received) -> dict[str, Any]:
+    """A row of the images table; a sample without an id of sono gets that of its pixels."""
+    given = sample.values
+    image_id = str(given.get("image_id") or image_id_of(sample.gray))
+    if sample.split not in SPLITS:
+        raise SonoError(f"sample {sample.name}: unknown split '{sample.split}'")
+    split = SPLITS[sample.split]
+    height, width = sample.gray.shape
+    facts = {name: given.get(name) for name in FACTS}
+    return facts | {
+        "image_id": image_id,
+        "source_id": pseudonym(workspace.key(), "data set", image_id, checksum_of(sample.gray)),
+        "frame": 0,
+        "plane": given.get("plane"),
+        "height": height,
+        "width": width,
+        "status": "accepted",
+        "split": None if split == "unassigned" else split,
+        "file": frame_file(image_id, sample.gray),
+    }
+
+
+def _mask_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """Source, state and id of a mask; one that does not say so is a proposal."""
+    source, state = values.get("source", "import"), values.get("state", "proposed")
+    if source not in MASK_SOURCES or state not in MASK_STATES:
+        raise SonoError(f"a mask has the unknown source '{source}' or state '{state}'")
+    given = values.get("mask_id")
+    return {"source": source, "state": state} | ({"mask_id": given} if given else {})
+
+
+def _source(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What the vault knows of a frame: the folder that it came with."""
+    place = str(folder.absolute()).encode()
+    return row | {"path": place, "root": place, "settings_hash": "", "private": [], "persons": []}
+
+
+def _captions(
+    workspace: Workspace,
+    images: pd.DataFrame,
+    texts: list[tuple[str, str | None, str | None, tuple[str, ...]]],
+) -> tuple[pd.DataFrame, Counter[str]]:
+    """The captions table, and how often the lint found what in it."""
+    writer = caption_writer(workspace, images)
+    facts = dict(facts_of(images))
+    findings: Counter[str] = Counter()
+    rows: list[dict[str, object]] = []
+    for image_id, mask_id, structure, own in texts:
+        stated = facts[image_id]._replace(structure=structure)
+        for number, text in enumerate(own, start=1):
+            judged = writer.judge(text, stated)
+            findings.update(judged.findings)
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "mask_id": mask_id,
+                    "level": "region" if mask_id else "global",
+                    "text": text,
+                    "template": TEMPLATE.format(number),
+                    "tier": judged.tier,
+                    "tokens": judged.tokens,
+                    "fields": list(judged.fields),
+                }
+            )
+    return from_rows(CAPTIONS, rows), findings

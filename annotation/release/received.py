@@ -1,0 +1,253 @@
+"""Read the samples of a data set as `sono export dataset` or SonoCLIP's authors lay it out."""
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sono.annotation.release.sonoclip import STEMS
+from sono.curation.core.atomic import MAX_TEXT_BYTES, check_inside, read_json, read_regular
+from sono.curation.core.column_values import ID_PATTERN
+from sono.curation.core.errors import SonoError
+from sono.curation.core.rle import decode
+from sono.curation.readers.images import read_image
+
+MAX_PICTURE_BYTES = 1 << 28
+_ID = re.compile(ID_PATTERN)
+
+
+@dataclass(frozen=True)
+class ReceivedMask:
+    """A mask [H, W] of a sample; `values` are those of release.records.region_values, if given."""
+
+    pixels: NDArray[np.bool_]
+    structure: str
+    captions: tuple[str, ...]
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Received:
+    """A sample: its picture [H, W], and the values that release.records.frame_values names."""
+
+    name: str
+    gray: NDArray[np.uint8]
+    split: str
+    values: dict[str, Any]
+    captions: tuple[str, ...]
+    masks: tuple[ReceivedMask, ...]
+
+
+def read_samples(folder: Path) -> Iterator[Received]:
+    """The samples of a folder, whose layout is found by its files.
+
+    Raises SonoError for a folder of another layout, and for a sample that is damaged.
+    """
+    readers = {
+        "data/*.parquet": _hugging_face,
+        "*/metadata.parquet": _image_folder,
+        "*-*.tar": _webdataset,
+        "data/train_stems.txt": _sonoclip,
+        "test/ul_test.json": _sonoclip,
+        "data/*_stems.txt": _sonoclip,
+    }
+    for pattern, reader in readers.items():
+        if any(folder.glob(pattern)):
+            yield from reader(folder)
+            return
+    raise SonoError(
+        f"{folder}: not a data set that is read here; it has none of {', '.join(readers)} (give "
+        "the folder of `sono export dataset --format huggingface`, imagefolder, webdataset or "
+        "sonoclip)"
+    )
+
+
+def _hugging_face(folder: Path) -> Iterator[Received]:
+    for path in sorted((folder / "data").glob("*.parquet")):
+        split = path.name.split("-")[0]
+        for row in _rows(path):
+            yield _of_row(str(path), row, split, row["image"]["bytes"], _mask_bytes)
+
+
+def _mask_bytes(mask: dict[str, Any]) -> bytes:
+    return bytes(mask["mask"]["bytes"])
+
+
+def _image_folder(folder: Path) -> Iterator[Received]:
+    for path in sorted(folder.glob("*/metadata.parquet")):
+
+        def picture(name: str, root: Path = path.parent) -> bytes:
+            return _content(root / name, root)
+
+        for row in _rows(path):
+            content = picture(row["file_name"])
+            yield _of_row(
+                str(path),
+                row,
+                path.parent.name,
+                content,
+                lambda mask: picture(mask["mask_file_name"]),
+            )
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, a row group at a time; numbers of classes become their names."""
+    try:
+        with pq.ParquetFile(path) as file:
+            described = (file.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+            kinds = json.loads(described).get("info", {}).get("features", {})
+            names = kinds.get("plane", {}).get("names")
+            for group in range(file.num_row_groups):
+                for row in file.read_row_group(group).to_pylist():
+                    if names and row["plane"] is not None:
+                        row["plane"] = names[row["plane"]]
+                    yield row
+    except (pa.ArrowException, OSError, ValueError, IndexError) as error:
+        raise SonoError(f"{path}: not a readable table ({error}); copy it again") from error
+
+
+def _of_row(place: str, row: dict[str, Any], split: str, picture: bytes, mask_of: Any) -> Received:
+    try:
+        masks = tuple(
+            ReceivedMask(
+                _gray(mask_of(one), f"{place}, mask {one['mask_id']}") > 127,
+                one["structure"],
+                tuple(one["captions"]),
+                one,
+            )
+            for one in row["masks"]
+        )
+        name = str(row["image_id"])
+        gray = _gray(picture, f"{place}, frame {name}")
+        return Received(name, gray, split, row, tuple(row["captions"]), masks)
+    except (KeyError, TypeError) as error:
+        raise SonoError(f"{place}: lacks the column {error}; export it again") from error
+
+
+def _webdataset(folder: Path) -> Iterator[Received]:
+    for path in sorted(folder.glob("*-*.tar")):
+        try:
+            with tarfile.open(path) as shard:
+                parts: dict[str, bytes] = {}
+                for member in shard:
+                    stem, _, suffix = member.name.partition(".")
+                    stream = shard.extractfile(member)
+                    if member.size > MAX_PICTURE_BYTES or stream is None:
+                        raise SonoError(f"{path}: {member.name} is no file of a sample")
+                    parts[suffix] = stream.read()
+                    if suffix == "json":  # the last of a sample
+                        values = json.loads(parts["json"])
+                        gray = _gray(parts["png"], f"{path}, frame {stem}")
+                        yield _of_json(str(path), stem, gray, path.name.rsplit("-", 1)[0], values)
+                        parts = {}
+        except (tarfile.TarError, OSError, ValueError, KeyError, EOFError) as error:
+            raise SonoError(f"{path}: not a readable shard ({error}); copy it again") from error
+
+
+def _sonoclip(folder: Path) -> Iterator[Received]:
+    """By the field rules of the published code; further fields are those of sono."""
+    for split, name in STEMS.items():
+        path = folder / "data" / name
+        if path.exists():
+            stems = read_regular(path, 64 * MAX_TEXT_BYTES).decode("utf-8").split()
+            for stem in stems:
+                values = _json(folder / "data/jsons" / f"{_safe(stem, path)}.json", folder)
+                yield _of_stem(folder / "data/images", stem, split, values)
+    tested = folder / "test/ul_test.json"
+    if tested.exists():
+        for stem, values in _json(tested, folder).items():
+            yield _of_stem(folder / "test/images", _safe(stem, tested), "test", values)
+
+
+def _of_stem(images: Path, stem: str, split: str, values: dict[str, Any]) -> Received:
+    path = next(
+        (path for kind in ("png", "jpg", "jpeg") if (path := images / f"{stem}.{kind}").exists()),
+        None,
+    )
+    if path is None:
+        raise SonoError(f"{images}: lacks the picture of {stem}; copy the data set again")
+    gray = _gray(_content(path, images), str(path))
+    return _of_json(str(path), stem, gray, split, values)
+
+
+def _of_json(
+    place: str, stem: str, gray: NDArray[np.uint8], split: str, values: dict[str, Any]
+) -> Received:
+    try:
+        caption = values.get("caption")
+        captions = values.get("captions") or ([caption] if caption else [])
+        masks = tuple(_masks_of(values))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SonoError(f"{place}: not the fields of a sample ({error!r})") from error
+    for mask in masks:
+        if mask.pixels.shape != gray.shape:
+            raise SonoError(
+                f"{place}: a mask has {mask.pixels.shape[0]} x {mask.pixels.shape[1]} pixels, the "
+                f"picture {gray.shape[0]} x {gray.shape[1]}; masks are never turned or scaled"
+            )
+    return Received(str(values.get("image_id", stem)), gray, split, values, tuple(captions), masks)
+
+
+def _masks_of(values: dict[str, Any]) -> Iterator[ReceivedMask]:
+    """The masks: `seudo_masks` with the texts of `mask_captions`, which win over `ref_exps`."""
+    described = values.get("masks", [])
+    if "seudo_masks" not in values:  # webdataset
+        for one in described:
+            yield ReceivedMask(
+                _pixels(one["segmentation"]), one["structure"], tuple(one["captions"]), one
+            )
+        return
+    spans, texts = values.get("ref_exps", []), values.get("mask_captions")
+    for number, runs in enumerate(values["seudo_masks"]):
+        own = described[number] if described else {}
+        named = values["caption"][slice(*spans[number])] if number < len(spans) else ""
+        text = texts[number] if texts else named
+        structure = own.get("structure") or named or text
+        captions = own.get("captions", [text] if text else [])
+        yield ReceivedMask(_pixels(runs), str(structure), tuple(captions), own)
+
+
+def _pixels(runs: dict[str, Any]) -> NDArray[np.bool_]:
+    height, width = runs["size"]
+    return decode(runs["counts"], int(height), int(width))
+
+
+def _gray(content: bytes, place: str) -> NDArray[np.uint8]:
+    """The gray picture [H, W] of a file."""
+    found = read_image(content)
+    if len(found.frames) != 1:
+        raise SonoError(f"{place}: not a readable picture ({found.message}); copy it again")
+    return found.frames[0].gray
+
+
+def _content(path: Path, folder: Path) -> bytes:
+    check_inside(path, folder)
+    try:
+        return read_regular(path, MAX_PICTURE_BYTES)
+    except OSError as error:
+        raise SonoError(f"{path}: {error.strerror}; copy the data set again") from error
+
+
+def _json(path: Path, folder: Path) -> dict[str, Any]:
+    check_inside(path, folder)
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise SonoError(f"{path}: not readable JSON ({error}); copy the data set again") from error
+    if not isinstance(content, dict):
+        raise SonoError(f"{path}: not the fields of a sample")
+    return content
+
+
+def _safe(stem: str, path: Path) -> str:
+    if not _ID.fullmatch(stem):
+        raise SonoError(f"{path}: {stem!r} cannot be the name of a file")
+    return stem
