@@ -140,7 +140,9 @@ def _frame(
     planes = linter.writer.rules.planes
     own = captions[captions["image_id"] == row["image_id"]]
     found = []
-    for caption in rows_of(own.sort_values(["level", "other", "template"], kind="stable")):
+    for caption in rows_of(
+        own.sort_values(["level", "mask_id", "other", "template"], kind="stable")
+    ):
         if caption["mask_id"] is not None and caption["mask_id"] not in structures:
             continue  # `sono captions lint` names it
         structure = structures.get(caption["mask_id"])
