@@ -48,6 +48,18 @@ class FitSummary:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Learned:
+    """A segmenter at its best step, and its mean Dice [structures] on validation frames."""
+
+    model: Segmenter
+    info: SegmenterInfo
+    train_frames: int
+    val_frames: int
+    best_step: int
+    dice: NDArray[np.float64]
+
+
 def train_segmenter(
     workspace: Workspace,
     name: str,
@@ -69,8 +81,40 @@ def train_segmenter(
     frames = training_rows(accepted, hold_out).drop_duplicates("image_id")
     masks = usable_masks(workspace.masks(), frames)
     names = _structures(workspace, frames, masks, structures)
+    try:
+        found = learn(workspace, frames, masks, names, config, hold_out)
+    except KeyboardInterrupt as end:
+        raise StoppedError(
+            f"interrupted: a segmenter is written at its last step, so nothing of runs/{name} was "
+            "kept; run the same command again to begin at step 0 (--steps makes it shorter)"
+        ) from end
+    save_segmenter(target, found.model.state_dict(), found.info)
+    check_privacy(workspace)
+    means = dict(zip(names, found.dice.round(4).tolist(), strict=True))
+    scores = {one: score for one, score in means.items() if not math.isnan(score)}
+    mean = round(float(np.nanmean(found.dice)), 4) if scores else None
+    return FitSummary(
+        target, tuple(names), found.train_frames, found.val_frames, config.steps, found.best_step,
+        scores, mean, round(time.perf_counter() - started, 1),
+    )  # fmt: skip
+
+
+def learn(
+    workspace: Workspace,
+    frames: pd.DataFrame,
+    masks: pd.DataFrame,
+    structures: Sequence[str],
+    config: SegmenterConfig,
+    hold_out: Sequence[str] = (),
+) -> Learned:
+    """Train on the `masks` of those `frames` that the column `split` puts into train.
+
+    Those in val pick the best step; without them it is the last one.
+    """
     train, val = (
-        load_examples(workspace, frames[frames["split"] == split], masks, names, config.image_size)
+        load_examples(
+            workspace, frames[frames["split"] == split], masks, structures, config.image_size
+        )
         for split in ("train", "val")
     )
     if not len(val):
@@ -79,37 +123,25 @@ def train_segmenter(
             "and nothing shows how good it is; raise val under [splits] in sono.toml"
         )
     torch.manual_seed(config.seed)
-    model = Segmenter(len(names))
+    model = Segmenter(len(structures))
     model.start_from_imagenet()
     info = SegmenterInfo(
-        structures=names,
+        structures=list(structures),
         image_size=config.image_size,
         planes={plane: list(found) for plane, found in train.planes.items()},
         image_ids_seen=sorted(frames.loc[frames["split"].isin(["train", "val"]), "image_id"]),
         held_out=list(hold_out),
         settings=config.model_dump(),
     )
-    best, best_step, dice = -1.0, config.steps, np.full(len(names), np.nan)
+    best, best_step, dice = -1.0, config.steps, np.full(len(structures), np.nan)
     weights = model.state_dict()
-    try:
-        for step in _fit(model, train, config):
-            found = mean_dice(model, val)
-            if len(val) and np.nanmean(found) > best:
-                best, best_step, dice = float(np.nanmean(found)), step, found
-                weights = {key: value.clone() for key, value in model.state_dict().items()}
-    except KeyboardInterrupt as end:
-        raise StoppedError(
-            f"interrupted: a segmenter is written at its last step, so nothing of runs/{name} was "
-            "kept; run the same command again to begin at step 0 (--steps makes it shorter)"
-        ) from end
-    save_segmenter(target, weights, info)
-    check_privacy(workspace)
-    means = dict(zip(names, dice.round(4).tolist(), strict=True))
-    scores = {one: score for one, score in means.items() if not math.isnan(score)}
-    return FitSummary(
-        target, tuple(names), len(train), len(val), config.steps, best_step, scores,
-        round(best, 4) if scores else None, round(time.perf_counter() - started, 1),
-    )  # fmt: skip
+    for step in _fit(model, train, config):
+        found = mean_dice(model, val)
+        if len(val) and np.nanmean(found) > best:
+            best, best_step, dice = float(np.nanmean(found)), step, found
+            weights = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(weights)
+    return Learned(model.eval(), info, len(train), len(val), best_step, dice)
 
 
 def _structures(
