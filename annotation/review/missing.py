@@ -1,7 +1,7 @@
 """Frames that lack a mask: what a review asks a person to draw."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -51,8 +51,9 @@ def missing_items(
     """The structures of each accepted frame that have no mask, plane by plane.
 
     Expected on a frame is `wanted.structure`, if its plane has it or is unknown; without it, what
-    masks show on other frames of the plane, else the first structure of the plane. What a reviewer
-    said to be absent does not come again. Raises SonoError if nothing is missing.
+    masks show on other frames of the plane, and after these the first structure of planes without
+    masks. What a reviewer said to be absent does not come again. Raises SonoError if nothing is
+    missing.
     """
     name = wanted.structure and structure_name(wanted.structure, planes, "--structure")
     absent = {
@@ -60,7 +61,10 @@ def missing_items(
         for one in Histories.read(log.decisions).by_origin.values()
         if one.current["state"] == "rejected" and not one.current["area"]
     }
-    lacking = [pair for pair in _lacking(frames, planes, name) if pair not in absent]
+    drawn: dict[str | None, set[str]] = {}
+    for image_id in frames.places:
+        drawn.setdefault(frames.plane(image_id), set()).update(frames.masked(image_id))
+    lacking = [pair for pair in _lacking(frames, planes, name, drawn) if pair not in absent]
     if not name and (count := sum(not frames.plane(one) for one in _bare(frames))):
         warn(
             f"{counted(count, 'frame')} of unknown plane without a mask left out, since it is not "
@@ -70,7 +74,12 @@ def missing_items(
         what = f"without a mask of {name}" if name else "without a mask of its plane's structures"
         raise SonoError(f"{frames.workspace.root}: no accepted frame is {what}")
     order = {plane.id: number for number, plane in enumerate(planes.planes)}
-    lacking.sort(key=lambda pair: (order.get(frames.plane(pair[0]) or "", -1), pair[0]))
+
+    def place(pair: tuple[str, str]) -> tuple[bool, int, str]:
+        plane = frames.plane(pair[0])
+        return not (name or drawn[plane]), order.get(plane or "", -1), pair[0]
+
+    lacking.sort(key=place)
     return [new_item(frames, *pair) for pair in lacking]
 
 
@@ -78,11 +87,10 @@ def _bare(frames: Frames) -> Iterator[str]:
     return (image_id for image_id in frames.places if not frames.masked(image_id))
 
 
-def _lacking(frames: Frames, planes: PlaneTable, name: str | None) -> Iterator[tuple[str, str]]:
-    """Frames and the structures that they lack, in the order of the plane's structures."""
-    drawn: dict[str | None, set[str]] = {}
-    for image_id in frames.places:
-        drawn.setdefault(frames.plane(image_id), set()).update(frames.masked(image_id))
+def _lacking(
+    frames: Frames, planes: PlaneTable, name: str | None, drawn: Mapping[str | None, set[str]]
+) -> Iterator[tuple[str, str]]:
+    """Frames and the structures that they lack; `drawn` is what the masks of a plane show."""
     for image_id in frames.places:
         plane_id, known = frames.plane(image_id), frames.masked(image_id)
         plane = planes.by_id.get(plane_id or "")

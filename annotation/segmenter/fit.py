@@ -81,6 +81,12 @@ def train_segmenter(
     frames = training_rows(accepted, hold_out).drop_duplicates("image_id")
     masks = usable_masks(workspace.masks(), frames)
     names = _structures(workspace, frames, masks, structures)
+    taught = frames["image_id"].isin(masks.loc[masks["structure"].isin(names), "image_id"])
+    if "val" not in set(frames.loc[taught, "split"]):
+        warn(
+            "no frame of the val split has a mask of these structures, so the last step is kept "
+            "and nothing shows how good it is; raise val under [splits] in sono.toml"
+        )
     try:
         found = learn(workspace, frames, masks, names, config, hold_out)
     except KeyboardInterrupt as end:
@@ -117,11 +123,6 @@ def learn(
         )
         for split in ("train", "val")
     )
-    if not len(val):
-        warn(
-            "no frame of the val split has a mask of these structures, so the last step is kept "
-            "and nothing shows how good it is; raise val under [splits] in sono.toml"
-        )
     torch.manual_seed(config.seed)
     model = Segmenter(len(structures))
     model.start_from_imagenet()

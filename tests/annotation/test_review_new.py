@@ -43,12 +43,15 @@ def test_frames_without_a_mask_are_queued_by_plane(
 ) -> None:
     session = opened(study, "Weber", which="missing")
     assert asked(session) == [(1, "femur"), (0, "fetal head"), (2, "fetal head")]
+    study.write(MASKS, study.masks().loc[lambda table: table["structure"] == "fetal head"])
+    later = opened(study, "Weber", which="missing")  # femurs have no masks now
+    assert asked(later) == [(0, "fetal head"), (2, "fetal head"), (1, "femur"), (3, "femur")]
     assert "1 frame of unknown plane" in capsys.readouterr().err
     shown = session.item(0)
     assert (shown["plane"], shown["empty"], shown["version"]) == ("femur", True, 0)
     assert not session.mask(0).any()
     femurs = opened(study, "Weber", "Femur", which="missing")
-    assert asked(femurs) == [(5, "femur"), (1, "femur")]
+    assert asked(femurs) == [(5, "femur"), (1, "femur"), (3, "femur")]
     thalami = opened(study, "Weber", "thalami", which="missing")  # the plane shows it
     assert asked(thalami) == [(5, "thalami"), (0, "thalami"), (2, "thalami"), (4, "thalami")]
     with pytest.raises(SonoError, match="unknown structure 'femr'"):
