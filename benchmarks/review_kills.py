@@ -175,7 +175,8 @@ def life(root: Path, printed: Path, client: Client) -> str:
     before, last = len(client.unanswered), draw.randrange(4)
     during = draw.random() < 0.6
     killer = threading.Timer(draw.uniform(0, 0.03 if during else 0.2), process.kill)
-    with suppress(requests.ConnectionError):
+    # the kill; another answer than expected is an error
+    with suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
         for number in count():
             if number == last and not during:
                 killer.start()

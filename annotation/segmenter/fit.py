@@ -26,6 +26,7 @@ from sono.curation.privacy.gate import check_privacy
 
 LOOKS = 15  # at the validation frames during a run
 WARM_UP = 0.05  # of the steps
+LEAST_INSIDE = 0.2  # weight of the pixels inside of a mask in its cross-entropy
 TURN, GROWTH, SHIFT, GAMMA = 15.0, 0.15, 0.08, 0.35  # degrees, and shares, of the augmentation
 
 
@@ -217,19 +218,30 @@ def _batches(count: int, size: int, draw: torch.Generator) -> Iterator[NDArray[n
 def segmentation_loss(
     model: Segmenter, examples: Examples, numbers: NDArray[np.intp], draw: torch.Generator
 ) -> Tensor:
-    """Cross-entropy over what is known, plus 1 - Dice over what is drawn, of augmented frames."""
+    """1 - Dice and cross-entropy of augmented frames, over what is drawn and what is absent.
+
+    In the cross-entropy of a mask the pixels inside of it have at least a fifth of the weight:
+    otherwise that of a small structure is that of the background, and it is never found. What is
+    drawn and what is absent have means of their own, as a plane shows few of all structures.
+    """
     frames = as_input(examples.frames[numbers])
     masks = torch.from_numpy(examples.masks_of(numbers).astype(np.float32))
     frames, masks = shaken(frames, masks, draw)
     logits = model(frames)
     known = torch.from_numpy(examples.known[numbers].astype(np.float32))
     drawn = torch.from_numpy(examples.drawn[numbers].astype(np.float32))
-    entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none").mean((2, 3))
+    entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+    inside, outside = (_mean(entropy, part, (2, 3)) for part in (masks, 1 - masks))
     share = torch.sigmoid(logits)
     common = (share * masks).sum((2, 3))
     dice = (2 * common + 1) / (share.sum((2, 3)) + masks.sum((2, 3)) + 1)
-    wrong = (entropy * known).sum() / known.sum().clamp(min=1)
-    return wrong + ((1 - dice) * drawn).sum() / drawn.sum().clamp(min=1)
+    part = masks.mean((2, 3)).clamp(min=LEAST_INSIDE)
+    shown = _mean(part * inside + (1 - part) * outside + 1 - dice, drawn)
+    return shown + _mean(outside, known * (1 - drawn))
+
+
+def _mean(values: Tensor, weights: Tensor, over: tuple[int, ...] = (0, 1)) -> Tensor:
+    return (values * weights).sum(over) / weights.sum(over).clamp(min=1)
 
 
 def shaken(frames: Tensor, masks: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
