@@ -275,7 +275,8 @@ def review(
         str | None, typer.Option(help="Only masks of this structure.", show_default="all")
     ] = None,
     which: Annotated[
-        Literal["proposed", "decided", "all"], typer.Option(help="Which masks are shown.")
+        Literal["proposed", "decided", "all", "missing"],
+        typer.Option(help="Which masks are shown; missing: frames that lack one, to draw it."),
     ] = "proposed",
     second: Annotated[
         bool,

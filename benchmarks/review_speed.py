@@ -30,7 +30,7 @@ from sono.curation.core.tables import IMAGES, MASKS, from_rows
 from sono.curation.core.workspace import Workspace
 
 TOKEN = "opens-once"
-STRUCTURES = ("fetal head", "fetal abdomen", "femur", "thalami", "placenta")
+STRUCTURES = ("fetal head", "thalami", "cavum septi pellucidi", "third ventricle")
 FILES = 50  # different pictures
 
 

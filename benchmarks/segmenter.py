@@ -1,16 +1,21 @@
 """Dice of a segmenter's proposals, and the error of the head circumference, on unseen patients.
 
-Trains on the accepted masks of some patients of a study (train and val split), proposes on the
-others, also with calipers painted on the structure, and compares with their masks. The study is a
-workspace that `sono qc` and `sono masks import` have filled; set the shares under `[splits]`, for
-example 0.45, 0.05 and 0.5.
+Trains on the accepted masks of some patients of a study, proposes on the others, also with calipers
+painted on the structure, and compares with their masks. The study is a workspace that `sono qc` and
+`sono masks import` have filled. Either its splits are used (set the shares under `[splits]`, for
+example 0.45, 0.05 and 0.5), or with --folds patients are divided here and the study stays as it is;
+a frame without a patient then counts as one of its own.
 
 Example: python benchmarks/segmenter.py study --spacing-csv training_set_pixel_size_and_HC.csv
+         python benchmarks/segmenter.py shenzhen --folds 5
+         python benchmarks/segmenter.py barcelona --folds 2 --fold 0
+         python benchmarks/segmenter.py phantom --folds 4 --fold 0 --hold-out B
 """
 
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +24,16 @@ from numpy.typing import NDArray
 
 from sono.annotation.biometry import UnmeasuredError, measure
 from sono.annotation.masks import dice, pixels
-from sono.annotation.segmenter.fit import train_segmenter
+from sono.annotation.segmenter.config import SegmenterConfig
+from sono.annotation.segmenter.examples import usable_masks
+from sono.annotation.segmenter.fit import learn, train_segmenter
 from sono.annotation.segmenter.proposer import SegmenterProposer
 from sono.curation.core.column_values import TRAINED_STATES
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.geometry import bounding_box
 from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.related_frames import training_rows
+from sono.curation.dataset.splits import fold_splits
 from sono.curation.phantom.burned_in_overlays import calipers
 
 HEAD = "fetal head"
@@ -77,7 +86,8 @@ def compare(
                 again = proposer.propose(painted, frame["plane"], None, ())
                 other = {one.structure: one.mask for one in again}
             rows.append({
-                "image_id": image, "structure": name, "dice": dice(mask, truth),
+                "image_id": image, "center": frame["center"], "structure": name,
+                "dice": dice(mask, truth),
                 "painted": dice(other.get(name, none), truth), "box": box_overlap(mask, truth),
             })  # fmt: skip
             if (pixel := spacing.get(str(image))) is not None:
@@ -104,15 +114,46 @@ def circumference_error(
     return {"hc_error_mm": own - other}
 
 
+def of_fold(
+    workspace: Workspace,
+    folds: int,
+    fold: int,
+    hold_out: Sequence[str],
+    config: SegmenterConfig,
+) -> SegmenterProposer:
+    """A segmenter that has not seen the patients of one fold, nor the centers `hold_out`."""
+    frames = workspace.accepted_images()
+    whole = frames.assign(patient_id=frames["patient_id"].fillna(frames["image_id"]))
+    placed = frames.assign(split=fold_splits(whole, folds, fold, config.seed))
+    used = training_rows(placed, hold_out).drop_duplicates("image_id")
+    masks = usable_masks(workspace.masks(), used)
+    train = used.loc[used["split"] == "train", "image_id"]
+    names = sorted(set(masks.loc[masks["image_id"].isin(train), "structure"]))
+    start = time.process_time()
+    found = learn(workspace, used, masks, names, config, hold_out)
+    print(
+        f"fold {fold}: {found.train_frames} frames to learn from, {found.val_frames} that pick the "
+        f"step, best {found.best_step}; {(time.process_time() - start) / 60:.1f} CPU minutes",
+        flush=True,
+    )
+    return SegmenterProposer(found.model, found.info, "")
+
+
 def report(found: pd.DataFrame) -> None:
-    """Print a line for each structure, and the errors of the head circumference."""
-    print("structure                  masks  mean Dice  median  <0.9  none  painted  box IoU >=0.5")
-    for name, group in [*found.groupby("structure"), ("all", found)]:
+    """Print a line for each structure and center, and the errors of the head circumference."""
+    print(
+        "structure                  masks  mean Dice  median  <0.9  none  painted  box IoU  >=0.5"
+    )
+    groups = [*found.groupby("structure"), ("all", found)]
+    if found["center"].nunique() > 1:
+        groups += [(f"all of center {name}", group) for name, group in found.groupby("center")]
+    for name, group in groups:
         scores = group["dice"]
         print(
             f"{name:26} {len(group):5}  {scores.mean():9.4f}  {scores.median():.4f} "
             f"{(scores < 0.9).sum():5} {(scores == 0).sum():5}  "
-            f"{(group['painted'] - scores).mean():+.4f}  {(group['box'] >= 0.5).mean():.3f}"
+            f"{(group['painted'] - scores).mean():+.4f}  {group['box'].mean():7.4f}  "
+            f"{(group['box'] >= 0.5).mean():.3f}"
         )
     if "hc_error_mm" in found:
         error = found["hc_error_mm"].dropna()
@@ -131,19 +172,28 @@ def main() -> None:
     parser.add_argument("--name", default="segmenter", help="the run; trained if it is missing")
     parser.add_argument("--spacing-csv", type=Path)
     parser.add_argument("--calipers", action="store_true", help="also with calipers painted")
+    parser.add_argument("--folds", type=int, help="divide the patients here")
+    parser.add_argument("--fold", type=int, help="only this one, from 0")
+    parser.add_argument("--hold-out", nargs="*", default=[], help="centers to score, not to learn")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--image-size", type=int, default=192)
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    workspace = Workspace.find(options.study)
+    workspace, more = Workspace.find(options.study), (options.spacing_csv, options.calipers)
+    config = SegmenterConfig(image_size=options.image_size, steps=options.steps, seed=options.seed)
+    if options.folds:
+        folds = range(options.folds) if options.fold is None else [options.fold]
+        found = pd.DataFrame()
+        for fold in folds:
+            proposer = of_fold(workspace, options.folds, fold, options.hold_out, config)
+            found = pd.concat([found, compare(workspace, proposer, *more)])
+            report(found)
+        return
     if not (workspace.runs / options.name).exists():
         start = time.process_time()
-        print(train_segmenter(workspace, options.name))
+        print(train_segmenter(workspace, options.name, (), options.hold_out, config))
         print(f"{(time.process_time() - start) / 60:.1f} CPU minutes")
-    found = compare(
-        workspace,
-        SegmenterProposer.load(workspace.runs / options.name),
-        options.spacing_csv,
-        options.calipers,
-    )
-    report(found)
+    report(compare(workspace, SegmenterProposer.load(workspace.runs / options.name), *more))
 
 
 if __name__ == "__main__":

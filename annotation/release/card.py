@@ -195,13 +195,14 @@ def _masks(stats: Statistics, reviews: Mapping[str, Sequence[Mapping[str, Any]]]
             row["reviewer"],
             row["kept"],
             row["rejected"],
+            row["drawn"],
             NOT_STATED if row["unchanged"] is None else f"{row['unchanged']:.0%}",
             row["planted_text"] or "no wrong mask was shown as a check",
         )
         for row in reviews.get("reviewers", ())
     ]
     if rows:
-        titles = ("reviewer", "kept", "rejected", "kept unchanged", "false accepts")
+        titles = ("reviewer", "kept", "rejected", "drawn", "kept unchanged", "false accepts")
         parts.append(markdown_table(titles, rows))
     parts += [f"{row['structure']}: {row['text']}." for row in reviews.get("agreement", ())]
     if not rows:

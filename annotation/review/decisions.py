@@ -7,7 +7,7 @@ next one starts.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +20,8 @@ Action = MaskAction | Literal["undo", "frame", "caption"]
 ACTIONS = (*get_args(MaskAction), "undo", "frame", "caption")
 # A decision of a second reviewer and one on a wrong mask shown on purpose stay out of the table.
 # One on the frame itself (excluded, remarks that are wrong) or a caption has a row of its own form.
-Kind = Literal["first", "second", "adjudication", "planted", "blind", "frame", "caption"]
+# A `new` mask was drawn where there was none: the row before has no pixels.
+Kind = Literal["first", "second", "adjudication", "planted", "blind", "new", "frame", "caption"]
 Row = Mapping[str, Any]
 
 
@@ -47,6 +48,21 @@ class Decision:
     def of_mask(self) -> bool:
         """Whether it is on a mask of the study."""
         return self.kind not in ("planted", "frame", "caption")
+
+
+def last_standing(decisions: Sequence[Decision], reviewer: str) -> Decision | None:
+    """The last decision of a reviewer that was not taken back."""
+    taken = 0
+    for decision in reversed(decisions):
+        if decision.reviewer != reviewer:
+            continue
+        if decision.action == "undo":
+            taken += 1
+        elif taken:
+            taken -= 1
+        else:
+            return decision
+    return None
 
 
 class DecisionLog:

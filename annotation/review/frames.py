@@ -26,8 +26,8 @@ from sono.curation.privacy.gate import Search, text_search
 from sono.templates.caption_values import BIOMETRY
 
 COLUMNS = (
-    "image_id", "status", "file", "plane", "reasons", "region", "ga_days", "laterality",
-    "presentation", "structures", "findings", "center", "machine", *BIOMETRY,
+    "image_id", "status", "file", "height", "width", "plane", "reasons", "region", "ga_days",
+    "laterality", "presentation", "structures", "findings", "center", "machine", *BIOMETRY,
 )  # fmt: skip
 NO_VAULT = "decisions on frames need the study's vault, which is not here"
 
@@ -44,6 +44,8 @@ class Frames:
     versions: Counter[str] = field(default_factory=Counter)
     _verdicts: dict[str, Row] = field(default_factory=dict)
     _captions: dict[Place, Row] = field(default_factory=dict)  # changed in this review
+    # masks of structures by frame, more or fewer than at its start
+    _changes: dict[str, Counter[str]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, workspace: Workspace) -> "Frames":
@@ -74,6 +76,24 @@ class Frames:
     def path(self, image_id: str) -> Path:
         """The stored frame."""
         return self.workspace.root / str(self.images["file"].iat[self.places[image_id]])
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Height and width of the stored frame."""
+        row = self.images.iloc[self.places[image_id]]
+        return int(row["height"]), int(row["width"])
+
+    def masked(self, image_id: str) -> set[str]:
+        """The structures of the masks of a frame that are not rejected."""
+        found = Counter(self._masks.get(image_id, {}))
+        found.update(self._changes.get(image_id, {}))
+        return set(+found)
+
+    def keep_mask(self, before: Row, after: Row) -> None:
+        """Note a decision on a mask that the log has."""
+        found = self._changes.setdefault(str(after["image_id"]), Counter())
+        for row, change in ((before, -1), (after, 1)):
+            if row["area"] and row["state"] != "rejected":
+                found[str(row["structure"])] += change
 
     def excluded(self) -> list[str]:
         """The frames that this review excluded."""
@@ -179,8 +199,7 @@ class Frames:
         image_id, _ = place_of(row)
         images = self.images.iloc[[self.places[image_id]]]
         _, facts = next(facts_of(images))
-        masked = self._masks.get(image_id, set())
-        structures = listed_structures(facts, masked, self.writer.rules.planes)
+        structures = listed_structures(facts, self.masked(image_id), self.writer.rules.planes)
         return facts._replace(structures=structures, structure=structure)
 
     @cached_property
@@ -200,14 +219,14 @@ class Frames:
                 _ = self.writer, self.search, self._masks, self._caption_rows
 
     @cached_property
-    def _masks(self) -> dict[str, set[str]]:
-        """The structures of the masks of each frame that were not rejected."""
+    def _masks(self) -> dict[str, Counter[str]]:
+        """The masks of each frame that were not rejected, counted by structure."""
         masks = self.workspace.read(MASKS, ["image_id", "structure", "state"])
-        found: dict[str, set[str]] = {}
+        found: dict[str, Counter[str]] = {}
         columns = (masks[name].tolist() for name in masks.columns)
         for image_id, structure, state in zip(*columns, strict=True):
             if state != "rejected":
-                found.setdefault(image_id, set()).add(structure)
+                found.setdefault(image_id, Counter())[structure] += 1
         return found
 
     @cached_property

@@ -28,6 +28,7 @@ KEYS = {
     "polygon": "p",
     "ellipse": "e",
     "prompt": "t",
+    "new_mask": "m",
     "smaller": "[",
     "larger": "]",
     "zoom_in": "+",

@@ -34,6 +34,8 @@ class ReviewerRow:
     false_accepts: int  # of these
     blind: int  # masks drawn without seeing the proposal
     blind_dice: float | None  # mean Dice of these with the proposal
+    drawn: int  # new masks, where there was none
+    absent: int  # structures that are not on the frame
 
     def planted_text(self) -> str | None:
         """The false-accept rate with its count and Wilson interval."""
@@ -91,6 +93,7 @@ def review_lines(report: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str
     """The report for a terminal, a line for each reviewer and each structure."""
     return tuple(
         f"{row['reviewer']}: {row['kept']} kept, {row['rejected']} rejected"
+        + (f", {row['drawn']} drawn" if row["drawn"] else "")
         + (f"; {row['planted_text']}" if row["planted_text"] else "")
         for row in report.get("reviewers", ())
     ) + tuple(f"{row['structure']}: {row['text']}" for row in report.get("agreement", ()))
@@ -111,10 +114,11 @@ def reviewer_rows(decisions: Sequence[Decision]) -> list[ReviewerRow]:
 
 def _reviewer(name: str, decisions: Sequence[Decision]) -> ReviewerRow:
     final = _final(decisions)
-    real = [one for one in final if one.kind != "planted"]
+    new = [one for one in final if one.kind == "new"]
+    real = [one for one in final if one.kind not in ("planted", "new")]
     planted = [one for one in final if one.kind == "planted"]
     accepted = [one for one in real if kept(one.after)]
-    own = [one for one in accepted if one.kind != "adjudication"]
+    own = [one for one in accepted if one.kind != "adjudication" and one.before["area"]]
     unchanged = [one for one in own if one.after["counts"] == one.before["counts"]]
     blind = [_change(one) for one in accepted if one.kind == "blind"]
     return ReviewerRow(
@@ -127,6 +131,8 @@ def _reviewer(name: str, decisions: Sequence[Decision]) -> ReviewerRow:
         false_accepts=sum(kept(one.after) and _change(one) >= SAME for one in planted),
         blind=len(blind),
         blind_dice=round(float(np.mean(blind)), 3) if blind else None,
+        drawn=sum(kept(one.after) for one in new),
+        absent=sum(one.after["state"] == "rejected" for one in new),
     )
 
 

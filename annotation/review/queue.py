@@ -16,7 +16,7 @@ from sono.annotation.review.verdicts import DIFFERENT, Histories, as_proposed, d
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.workspace import Workspace
 
-Which = Literal["proposed", "decided", "all", "second", "disputed"]
+Which = Literal["proposed", "decided", "all", "missing", "second", "disputed"]
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Item:
     decided: Action | None = None
     host: str = ""  # of a planted mask: the mask in whose place it stands
     doubt: float | None = None  # of the masks table; the highest comes first
+    added: bool = False  # by the reviewer, in this review
 
     @classmethod
     def of(
@@ -57,6 +58,16 @@ class Item:
     @row.setter
     def row(self, row: dict[str, Any]) -> None:
         self.given = row
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the reviewer is to draw this mask without seeing the proposal."""
+        return self.kind == "blind" and bool(self.row["state"] == "proposed")
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no mask yet."""
+        return not self.row["area"]
 
 
 def competes(one: Item, other: Item) -> bool:
@@ -82,7 +93,7 @@ class Wanted:
 
 
 def chosen_masks(
-    which: Literal["proposed", "decided", "all"], second: bool, adjudicate: bool
+    which: Literal["proposed", "decided", "all", "missing"], second: bool, adjudicate: bool
 ) -> Which:
     """What the options ask for; raises SonoError if they ask for two things."""
     given = [name for name, on in (("--second", second), ("--adjudicate", adjudicate)) if on]
@@ -209,8 +220,8 @@ def _nothing(wanted: Wanted) -> str:
         )
     if wanted.which == "proposed":
         return (
-            "no proposed masks to review; run `sono masks propose`, or look at decided ones with "
-            "--which decided"
+            "no proposed masks to review; run `sono masks propose`, look at decided ones with "
+            "--which decided, or draw masks on frames that have none with --which missing"
         )
     kind = "" if wanted.which == "all" else f"{wanted.which} "
     return f"no {kind}masks to review; run `sono masks propose` or `sono masks import`"

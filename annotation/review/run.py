@@ -38,10 +38,11 @@ def run_review(
             token = secrets.token_urlsafe(32)
             address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
             planted = any(one.kind == "planted" for one in session.items)
+            task = "draw, on frames that lack them" if wanted.which == "missing" else "review"
             check = "; some are wrong on purpose (--planted), as a check" if planted else ""
             # also with --quiet: without the address there is no review
             typer.echo(
-                f"{len(session.items)} masks to review{check}; Ctrl-C ends the review. Open once:\n"
+                f"{len(session.items)} masks to {task}{check}; Ctrl-C ends the review. Open once:\n"
                 f"{address}",
                 err=True,
             )

@@ -34,7 +34,7 @@ PAGE = {
     "review.css": "text/css; charset=utf-8",
     "review.svg": "image/svg+xml",
     **dict.fromkeys(
-        ("review.js", "draw.js", "ellipse.js", "frame.js", "input.js"),
+        ("review.js", "draw.js", "ellipse.js", "frame.js", "new.js", "input.js"),
         "text/javascript; charset=utf-8",
     ),
 }
@@ -82,6 +82,14 @@ class CaptionBody(BaseModel):
     level: Literal["global", "region"]
     state: Literal["corrected", "wrong"]
     text: str = Field("", max_length=MAX_TEXT_CHARS)
+
+
+class NewBody(BaseModel):
+    """A structure that is to be drawn on the frame of a mask."""
+
+    model_config = ConfigDict(extra="forbid")
+    place: int = Field(ge=0)
+    structure: str = Field(max_length=100)
 
 
 class PromptBody(BaseModel):
@@ -215,6 +223,10 @@ def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request]
     def item(place: Place) -> dict[str, Any]:
         return session.item(place)
 
+    @app.get("/api/structures/{place}", dependencies=checked)
+    def structures(place: Place) -> dict[str, list[str]]:
+        return session.structures(place)
+
     @app.get("/api/page", dependencies=checked)
     def page() -> dict[str, Any]:
         reasons = [{"code": code, "meaning": REASONS[code].meaning} for code in EXCLUSIONS]
@@ -265,6 +277,10 @@ def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request]
     def prompt(body: PromptBody) -> Response:
         found = session.prompt(at(body.place), body.box, body.point)
         return Response(pack(found), media_type="application/octet-stream")
+
+    @app.post("/api/new", dependencies=checked)
+    def add(body: NewBody) -> dict[str, Any]:
+        return session.add(at(body.place), body.structure)
 
     @app.post("/api/undo", dependencies=checked)
     def undo() -> dict[str, Any]:

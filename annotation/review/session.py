@@ -1,7 +1,6 @@
 """One review: the masks in the order of doubt, and each decision saved before it is confirmed."""
 
 import threading
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,18 +11,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sono.annotation.mask_labels import structure_name
 from sono.annotation.masks import mask_row, pixels
 from sono.annotation.proposers import Proposal
-from sono.annotation.review.decisions import Action, Decision, DecisionLog, Kind, Row
+from sono.annotation.review.counts import Counts
+from sono.annotation.review.decisions import Action, Decision, DecisionLog, Kind, Row, last_standing
 from sono.annotation.review.frames import Frames
 from sono.annotation.review.keys import ReviewConfig
+from sono.annotation.review.missing import drawable, missing_items, new_item
 from sono.annotation.review.prompter import Prompter
 from sono.annotation.review.queue import Item, Wanted, competes, make_queue
 from sono.annotation.review.reviewer import check_reviewer
 from sono.annotation.review.summary import ReviewSummary, summarize
-from sono.annotation.review.writing import write_pending
+from sono.annotation.review.writing import WRITTEN, write_pending
 from sono.curation.core.errors import SonoError, typed_name
 from sono.curation.core.frame_files import read_stored
+from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 
@@ -50,18 +53,16 @@ class ReviewSession:
     log: DecisionLog
     items: list[Item]
     frames: Frames
+    planes: PlaneTable
     first: int  # decisions in the log before this review
     prompter: Prompter
     keys: Mapping[str, str]  # of the page, by what they do
     _guard: threading.RLock = field(default_factory=threading.RLock)
     _prompted: dict[int, Proposal] = field(default_factory=dict)  # the last answers, by place
-    _total: Counter[str] = field(default_factory=Counter)  # by structure, as are the decided ones
-    _done: Counter[str] = field(default_factory=Counter)
-    _actions: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         """Count the queue."""
-        self._total.update(sorted(one.structure for one in self.items))
+        self._counts = Counts.of(self.items)
         _ = self._places_of  # not while the reviewer waits for a mask
         self._place = {one.key: place for place, one in enumerate(self.items)}
 
@@ -79,10 +80,15 @@ class ReviewSession:
             write_pending(workspace, log)
             check_privacy(workspace)
         frames = Frames.open(workspace)
-        items = make_queue(workspace, frames.places, log, replace(wanted, reviewer=reviewer))
+        planes = workspace.planes()
+        if wanted.which == "missing":
+            items = missing_items(frames, planes, log, wanted)
+        else:
+            items = make_queue(workspace, frames.places, log, replace(wanted, reviewer=reviewer))
         prompter = Prompter.load(workspace, wanted.checkpoint)
         keys = workspace.settings("review", ReviewConfig).all_keys()
-        return cls(workspace, reviewer, log, items, frames, len(log.decisions), prompter, keys)
+        first = len(log.decisions)
+        return cls(workspace, reviewer, log, items, frames, planes, first, prompter, keys)
 
     def item(self, place: int) -> dict[str, Any]:
         """What the page shows of the mask at `place` in the queue."""
@@ -93,7 +99,9 @@ class ReviewSession:
                 "version": one.version,
                 "decided": one.decided,
                 "plane": self.frames.plane(one.image_id),
-                "blind": _is_hidden(one),
+                "blind": one.hidden,
+                "empty": one.empty,
+                "added": one.added,
                 **self.prompter.offer(one.structure),
                 "rivals": [
                     {"place": at, "version": rival.version, **_named(rival.row)}
@@ -111,7 +119,7 @@ class ReviewSession:
         """The mask [H, W] at `place`, empty if it is blind, or one of its two versions."""
         one = self.items[place]
         whole = pixels(one.row if version is None else one.versions[version])
-        return np.zeros_like(whole) if _is_hidden(one) else whole
+        return np.zeros_like(whole) if one.hidden else whole
 
     def frame(self, place: int) -> bytes:
         """The stored frame of the mask at `place`, as PNG; raises SonoError if it is damaged."""
@@ -135,6 +143,25 @@ class ReviewSession:
         with self._guard:
             self._prompted[place] = found
         return found.mask
+
+    def structures(self, place: int) -> dict[str, list[str]]:
+        """What can be drawn on the frame at `place`."""
+        return drawable(self.frames, self.planes, self.items[place].image_id)
+
+    def add(self, place: int, structure: str) -> dict[str, Any]:
+        """Ask for a new mask of a structure on the frame at `place`; nothing is decided."""
+        structure = structure_name(structure, self.planes)
+        with self._guard:
+            image_id = self.items[place].image_id
+            for at in self._places_of[image_id]:
+                one = self.items[at]
+                if (one.kind, one.structure, one.decided) == ("new", structure, None):
+                    return self.item(at)
+            one, at = new_item(self.frames, image_id, structure, added=True), len(self.items)
+            self.items.append(one)
+            self._place[one.key] = at
+            self._places_of[image_id].append(at)
+            return self.item(at)
 
     def decide(
         self,
@@ -253,17 +280,8 @@ class ReviewSession:
     def undo(self) -> dict[str, Any] | None:
         """Take back this reviewer's last decision of this review; None if there is none left."""
         with self._guard:
-            taken = 0
-            for decision in reversed(self.log.decisions[self.first :]):
-                if decision.reviewer != self.reviewer:
-                    continue
-                if decision.action == "undo":
-                    taken += 1
-                elif taken:
-                    taken -= 1
-                else:
-                    return self.item(self._undo(decision))
-            return None
+            last = last_standing(self.log.decisions[self.first :], self.reviewer)
+            return None if last is None else self.item(self._undo(last))
 
     def _undo(self, decision: Decision) -> int:
         """Take a decision back; returns the place of its mask."""
@@ -278,18 +296,12 @@ class ReviewSession:
     def progress(self) -> dict[str, Any]:
         """Counts of all masks of the queue and of the decided ones, also by structure."""
         with self._guard:
-            return {
-                "reviewer": self.reviewer,
-                "total": len(self.items),
-                "decided": self._actions.total(),
-                "set_aside": sum(
-                    self.items[place].decided is None
-                    for image_id in self.frames.excluded()
-                    for place in self._places_of[image_id]
-                ),
-                "actions": dict(+self._actions),
-                "structures": {name: [self._done[name], self._total[name]] for name in self._total},
-            }
+            aside = sum(
+                one.decided is None and not one.added
+                for image_id in self.frames.excluded()
+                for one in map(self.items.__getitem__, self._places_of[image_id])
+            )
+            return {"reviewer": self.reviewer, "set_aside": aside, **self._counts.shown()}
 
     def next_open(self, place: int, other_structure: bool = False) -> int | None:
         """The first mask after `place` that is not decided, from the beginning at the end.
@@ -305,7 +317,9 @@ class ReviewSession:
 
     def _is_open(self, place: int, excluded: Collection[str], shown: str | None) -> bool:
         one = self.items[place]
-        return one.decided is None and one.image_id not in excluded and one.structure != shown
+        if one.decided is not None or one.added:
+            return False
+        return one.image_id not in excluded and one.structure != shown
 
     def write(self) -> None:
         """Write the decisions into the tables."""
@@ -340,8 +354,9 @@ class ReviewSession:
             return {**one.versions[PICKS.index(action)], **signed}
         if action not in STATES:
             return dict(row)
-        if action == "accept" and _is_hidden(one):
-            raise SonoError("draw this mask: its proposal is not shown, so it cannot be accepted")
+        if action == "accept" and (one.hidden or one.empty):
+            why = "its proposal is not shown" if one.hidden else "there is none yet"
+            raise SonoError(f"draw this mask: {why}, so it cannot be accepted")
         signed["state"] = STATES[action]
         if action != "edit":
             return {**row, **signed}
@@ -359,10 +374,10 @@ class ReviewSession:
 
     def _save(self, one: Item, action: Action, after: dict[str, Any]) -> None:
         self._log(one.key, action, one.row, after, one.kind)
-        self._count(one, -1)
+        self._counts.add(one, -1)
         one.row, one.version = after, one.version + 1
         one.decided = None if action in ("skip", "undo") else action
-        self._count(one, 1)
+        self._counts.add(one, 1)
 
     def _log(self, item: str, action: Action, before: Row, after: Row, kind: Kind) -> None:
         """Write a decision to the log, and note it where the page reads it."""
@@ -372,20 +387,12 @@ class ReviewSession:
             self.frames.keep_verdict(item, after)
         elif kind == "caption":
             self.frames.keep_caption(after)
-
-    def _count(self, one: Item, change: int) -> None:
-        if one.decided is not None:
-            self._done[one.structure] += change
-            self._actions[one.decided] += change
+        elif kind in WRITTEN:
+            self.frames.keep_mask(before, after)
 
 
 def _named(row: Row) -> dict[str, Any]:
     return {name: row[name] for name in ("source", "score")}
-
-
-def _is_hidden(one: Item) -> bool:
-    """Whether the reviewer is to draw this mask without seeing the proposal."""
-    return one.kind == "blind" and one.row["state"] == "proposed"
 
 
 def _now() -> str:

@@ -13,7 +13,7 @@ from sono.curation.core.tables import CAPTIONS, MASKS, from_rows, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.quarantine import apply_verdicts
 
-WRITTEN: tuple[Kind, ...] = ("first", "adjudication", "blind")  # into the masks table
+WRITTEN: tuple[Kind, ...] = ("first", "adjudication", "blind", "new")  # into the masks table
 
 
 def write_pending(workspace: Workspace, log: DecisionLog) -> None:
@@ -45,7 +45,7 @@ def apply_decisions(
     """The masks table with the decisions, and the ids of decided masks that it has no more.
 
     Applying a decision again changes nothing. Decisions of second reviewers and on planted masks
-    are passed over.
+    are passed over. A row without pixels, before a mask was drawn, is not in the table.
     """
     rows = {str(row["mask_id"]): row for row in rows_of(masks)}
     lost = []
@@ -53,12 +53,13 @@ def apply_decisions(
         if decision.kind not in WRITTEN:
             continue
         before, after = str(decision.before["mask_id"]), str(decision.after["mask_id"])
-        if before not in rows and after not in rows:
+        if before not in rows and after not in rows and decision.before["area"]:
             lost.append(before)
             continue
         if decision.before != decision.after:
             rows.pop(before, None)
-            rows[after] = dict(decision.after)
+            if decision.after["area"]:
+                rows[after] = dict(decision.after)
     return from_rows(MASKS, list(rows.values())), lost
 
 

@@ -26,6 +26,7 @@ from sono.curation.privacy.gate import check_privacy
 
 LOOKS = 15  # at the validation frames during a run
 WARM_UP = 0.05  # of the steps
+LEAST_INSIDE = 0.2  # weight of the pixels inside of a mask in its cross-entropy
 TURN, GROWTH, SHIFT, GAMMA = 15.0, 0.15, 0.08, 0.35  # degrees, and shares, of the augmentation
 
 
@@ -46,6 +47,18 @@ class FitSummary:
     dice: dict[str, float]
     mean_dice: float | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A segmenter at its best step, and its mean Dice [structures] on validation frames."""
+
+    model: Segmenter
+    info: SegmenterInfo
+    train_frames: int
+    val_frames: int
+    best_step: int
+    dice: NDArray[np.float64]
 
 
 def train_segmenter(
@@ -69,47 +82,68 @@ def train_segmenter(
     frames = training_rows(accepted, hold_out).drop_duplicates("image_id")
     masks = usable_masks(workspace.masks(), frames)
     names = _structures(workspace, frames, masks, structures)
-    train, val = (
-        load_examples(workspace, frames[frames["split"] == split], masks, names, config.image_size)
-        for split in ("train", "val")
-    )
-    if not len(val):
+    taught = frames["image_id"].isin(masks.loc[masks["structure"].isin(names), "image_id"])
+    if "val" not in set(frames.loc[taught, "split"]):
         warn(
             "no frame of the val split has a mask of these structures, so the last step is kept "
             "and nothing shows how good it is; raise val under [splits] in sono.toml"
         )
+    try:
+        found = learn(workspace, frames, masks, names, config, hold_out)
+    except KeyboardInterrupt as end:
+        raise StoppedError(
+            f"interrupted: a segmenter is written at its last step, so nothing of runs/{name} was "
+            "kept; run the same command again to begin at step 0 (--steps makes it shorter)"
+        ) from end
+    save_segmenter(target, found.model.state_dict(), found.info)
+    check_privacy(workspace)
+    means = dict(zip(names, found.dice.round(4).tolist(), strict=True))
+    scores = {one: score for one, score in means.items() if not math.isnan(score)}
+    mean = round(float(np.nanmean(found.dice)), 4) if scores else None
+    return FitSummary(
+        target, tuple(names), found.train_frames, found.val_frames, config.steps, found.best_step,
+        scores, mean, round(time.perf_counter() - started, 1),
+    )  # fmt: skip
+
+
+def learn(
+    workspace: Workspace,
+    frames: pd.DataFrame,
+    masks: pd.DataFrame,
+    structures: Sequence[str],
+    config: SegmenterConfig,
+    hold_out: Sequence[str] = (),
+) -> Learned:
+    """Train on the `masks` of those `frames` that the column `split` puts into train.
+
+    Those in val pick the best step; without them it is the last one.
+    """
+    train, val = (
+        load_examples(
+            workspace, frames[frames["split"] == split], masks, structures, config.image_size
+        )
+        for split in ("train", "val")
+    )
     torch.manual_seed(config.seed)
-    model = Segmenter(len(names))
+    model = Segmenter(len(structures))
     model.start_from_imagenet()
     info = SegmenterInfo(
-        structures=names,
+        structures=list(structures),
         image_size=config.image_size,
         planes={plane: list(found) for plane, found in train.planes.items()},
         image_ids_seen=sorted(frames.loc[frames["split"].isin(["train", "val"]), "image_id"]),
         held_out=list(hold_out),
         settings=config.model_dump(),
     )
-    best, best_step, dice = -1.0, config.steps, np.full(len(names), np.nan)
+    best, best_step, dice = -1.0, config.steps, np.full(len(structures), np.nan)
     weights = model.state_dict()
-    try:
-        for step in _fit(model, train, config):
-            found = mean_dice(model, val)
-            if len(val) and np.nanmean(found) > best:
-                best, best_step, dice = float(np.nanmean(found)), step, found
-                weights = {key: value.clone() for key, value in model.state_dict().items()}
-    except KeyboardInterrupt as end:
-        raise StoppedError(
-            f"interrupted: a segmenter is written at its last step, so nothing of runs/{name} was "
-            "kept; run the same command again to begin at step 0 (--steps makes it shorter)"
-        ) from end
-    save_segmenter(target, weights, info)
-    check_privacy(workspace)
-    means = dict(zip(names, dice.round(4).tolist(), strict=True))
-    scores = {one: score for one, score in means.items() if not math.isnan(score)}
-    return FitSummary(
-        target, tuple(names), len(train), len(val), config.steps, best_step, scores,
-        round(best, 4) if scores else None, round(time.perf_counter() - started, 1),
-    )  # fmt: skip
+    for step in _fit(model, train, config):
+        found = mean_dice(model, val)
+        if len(val) and np.nanmean(found) > best:
+            best, best_step, dice = float(np.nanmean(found)), step, found
+            weights = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(weights)
+    return Learned(model.eval(), info, len(train), len(val), best_step, dice)
 
 
 def _structures(
@@ -184,19 +218,30 @@ def _batches(count: int, size: int, draw: torch.Generator) -> Iterator[NDArray[n
 def segmentation_loss(
     model: Segmenter, examples: Examples, numbers: NDArray[np.intp], draw: torch.Generator
 ) -> Tensor:
-    """Cross-entropy over what is known, plus 1 - Dice over what is drawn, of augmented frames."""
+    """1 - Dice and cross-entropy of augmented frames, over what is drawn and what is absent.
+
+    In the cross-entropy of a mask the pixels inside of it have at least a fifth of the weight:
+    otherwise that of a small structure is that of the background, and it is never found. What is
+    drawn and what is absent have means of their own, as a plane shows few of all structures.
+    """
     frames = as_input(examples.frames[numbers])
     masks = torch.from_numpy(examples.masks_of(numbers).astype(np.float32))
     frames, masks = shaken(frames, masks, draw)
     logits = model(frames)
     known = torch.from_numpy(examples.known[numbers].astype(np.float32))
     drawn = torch.from_numpy(examples.drawn[numbers].astype(np.float32))
-    entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none").mean((2, 3))
+    entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+    inside, outside = (_mean(entropy, part, (2, 3)) for part in (masks, 1 - masks))
     share = torch.sigmoid(logits)
     common = (share * masks).sum((2, 3))
     dice = (2 * common + 1) / (share.sum((2, 3)) + masks.sum((2, 3)) + 1)
-    wrong = (entropy * known).sum() / known.sum().clamp(min=1)
-    return wrong + ((1 - dice) * drawn).sum() / drawn.sum().clamp(min=1)
+    part = masks.mean((2, 3)).clamp(min=LEAST_INSIDE)
+    shown = _mean(part * inside + (1 - part) * outside + 1 - dice, drawn)
+    return shown + _mean(outside, known * (1 - drawn))
+
+
+def _mean(values: Tensor, weights: Tensor, over: tuple[int, ...] = (0, 1)) -> Tensor:
+    return (values * weights).sum(over) / weights.sum(over).clamp(min=1)
 
 
 def shaken(frames: Tensor, masks: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -110,12 +110,13 @@ function openReasons() {
   $("why").showModal();
 }
 $("include").addEventListener("click", () => judgeFrame(null, wrongRemarks(), "the frame is used"));
-$("reasons").addEventListener("keydown", (event) => {
+const moveByArrows = (list) => list.addEventListener("keydown", (event) => {
   const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
   if (!step) return;
   event.preventDefault();
   document.activeElement[step]?.focus();
 });
+moveByArrows($("reasons"));
 
 function listReasons(exclusions) {
   $("reasons").replaceChildren(...exclusions.map(({ code, meaning }) => {

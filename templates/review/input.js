@@ -28,7 +28,7 @@ const commands = {
   smaller: () => resize(-1), larger: () => resize(1),
   zoom_in: () => zoom(1.25), zoom_out: () => zoom(0.8), fit,
   hide: () => hide(true),
-  exclude: openReasons, caption: () => openCaption(),
+  new_mask: openStructures, exclude: openReasons, caption: () => openCaption(),
   help: () => $("help").showModal(),
   clear: () => { forget(); mask.fill(0); refresh(); },
   restore: () => { forget(); mask = proposal.slice(); refresh(); },
@@ -39,7 +39,7 @@ const TITLES = {
   take_1: "take the first of the masks side by side", take_2: "take the second", take_3: "take the third", take_4: "take the fourth",
   other: "draw on another of them", move: "move the view", brush: "brush", eraser: "eraser", polygon: "polygon", ellipse: "ellipse with handles",
   prompt: "ask for a new mask by a box or click", smaller: "smaller brush", larger: "larger brush", zoom_in: "zoom in", zoom_out: "zoom out",
-  fit: "fit the frame", hide: "hide the mask (hold)", exclude: "exclude the frame", caption: "correct the caption", help: "these keys",
+  new_mask: "draw another structure of this frame", fit: "fit the frame", hide: "hide the mask (hold)", exclude: "exclude the frame", caption: "correct the caption", help: "these keys",
 };
 const LOADED = new Set(["next", "previous", "next_structure", "undo", "help"]); // work without a mask on the screen
 const REPEATED = new Set(["smaller", "larger", "zoom_in", "zoom_out"]);

@@ -7,6 +7,7 @@ const $ = (id) => document.getElementById(id);
 let item = null, frame = null, mask = null, proposal = null;
 let versions = []; // masks side by side: two verdicts, or this proposal and those of other sources
 let here = -1, busy = false; // the place in the queue that was asked for last
+let left = -1; // the place that was left for a new mask, which is behind the queue
 const ready = new Map(); // items that were loaded ahead, by place
 
 /* -- the server -- */
@@ -63,8 +64,14 @@ async function show(place, before = "") {
   describe();
   paint();
   if (!fits) fit(); else draw();
-  say(before + (item.decided ? `saved: ${item.decided}` : item.blind ? "draw this one: its proposal is not shown" : "ready"));
+  say(before + told());
   ahead(place).catch((error) => say(error.message, "failed")); // a key that is pressed meanwhile counts
+}
+
+function told() {
+  if (item.decided) return `saved: ${item.decided}`;
+  if (item.empty) return "draw it: there is no mask yet";
+  return item.blind ? "draw this one: its proposal is not shown" : "ready";
 }
 
 /* Shows a mask. If it cannot be shown, the keys N and L step past it. */
@@ -72,12 +79,15 @@ const step = (place, before = "") => show(place, before).catch((error) =>
   say(`${before}the mask at place ${place + 1} cannot be shown (N: the next one): ${error.message}`, "failed"));
 
 function describe() {
+  $("question").textContent = item.empty ? "Draw the" : "Is this the";
+  $("mark").textContent = item.empty ? "" : "?";
   $("structure").textContent = item.structure;
+  $("decisions").querySelector('[data-do="reject"] span').textContent = item.empty ? "Not here" : "Reject";
   $("facts").textContent = [
-    item.plane || "plane unknown", `source ${item.source}`,
-    item.score === null ? "no score" : `score ${item.score.toFixed(2)}`,
-    `mask ${item.place + 1}`, ...item.versions.map((one, at) => `${"AB"[at]} ${one.state}${one.own ? " (YOUR OWN decision)" : ""}`),
-    item.decided ? `decided: ${item.decided}` : item.versions.length ? "to adjudicate" : item.state,
+    item.plane || "plane unknown",
+    ...item.empty ? ["no mask yet"] : [`source ${item.source}`, item.score === null ? "no score" : `score ${item.score.toFixed(2)}`],
+    item.added ? "new" : `mask ${item.place + 1}`, ...item.versions.map((one, at) => `${"AB"[at]} ${one.state}${one.own ? " (YOUR OWN decision)" : ""}`),
+    item.decided ? `decided: ${item.decided}` : item.versions.length ? "to adjudicate" : item.empty ? "to draw" : item.state,
   ].join(" · ");
   $("two").hidden = !versions.length;
   [...$("two").querySelectorAll('[data-do^="take"]')].forEach((one, at) => {
@@ -95,7 +105,7 @@ function describe() {
 
 async function ahead(place) {
   await count();
-  const next = (await (await call(`/api/next/${place}`)).json()).place;
+  const next = (await (await call(`/api/next/${spot()}`)).json()).place;
   if (next === null || next === place) return;
   const loading = load(next);
   loading.catch(() => {}); // `show` tries again and reports it
@@ -126,6 +136,8 @@ function same(one, other) {
   for (let at = 0; at < one.length; at++) if (one[at] !== other[at]) return false;
   return true;
 }
+/* From where the next mask is looked for: a new mask is behind the queue. */
+const spot = () => (item?.added ? left - 1 : here);
 const changed = () => !same(mask, proposal);
 
 /* Accepting what is drawn: in an adjudication it may be the mask of either reviewer. */
@@ -173,8 +185,8 @@ async function decide(action, more = {}) {
 
 async function go(direction, before = "", other = false) {
   try {
-    if (direction < 0) { if (here > 0) await step(here - 1); return; }
-    const next = (await (await call(`/api/next/${here}${other ? "?other=true" : ""}`)).json()).place;
+    if (direction < 0) { if (item?.added || here > 0) await step(item?.added ? Math.max(0, left) : here - 1); return; }
+    const next = (await (await call(`/api/next/${spot()}${other ? "?other=true" : ""}`)).json()).place;
     if (next !== null) { await step(next, before); return; }
     await count();
     if (other) { say("no other structure is left"); return; }

@@ -14,9 +14,9 @@ from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.propose import propose_masks
 from sono.annotation.segmenter import fit
 from sono.annotation.segmenter.config import SegmenterConfig
-from sono.annotation.segmenter.examples import load_examples, usable_masks
+from sono.annotation.segmenter.examples import Examples, load_examples, usable_masks
 from sono.annotation.segmenter.files import FILE, load_segmenter, save_segmenter
-from sono.annotation.segmenter.fit import shaken, train_segmenter
+from sono.annotation.segmenter.fit import segmentation_loss, shaken, train_segmenter
 from sono.annotation.segmenter.model import Segmenter
 from sono.annotation.segmenter.proposer import in_frame, main_parts
 from sono.annotation.weights.image_weights import FILES
@@ -95,6 +95,23 @@ def test_it_learns_and_its_proposals_meet_frames_that_it_has_not_seen(tmp_path: 
     assert len(scores) == len(test) and np.mean(scores) > 0.85
     assert all(0.5 < score <= 1 for score in stated)
     assert propose_masks(study, segmenter=summary.file).proposed == 0  # known by its hash
+
+
+@pytest.mark.parametrize(("others", "side"), [(1, 20), (50, 20), (50, 8)])
+def test_a_missed_mask_counts_as_much_if_it_is_small_or_one_of_many(others: int, side: int) -> None:
+    masks = np.zeros((1, 1 + others, 64, 64), np.bool_)
+    masks[0, 0, 20 : 20 + side, 30 : 30 + side] = True
+    drawn = masks.any(axis=(2, 3))
+    packed = np.packbits(masks.reshape(1, -1), axis=1)
+    frame = np.zeros((1, 64, 64), np.uint8)
+    examples = Examples(frame, packed, np.ones_like(drawn), drawn, {})
+
+    def missed(frames: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(frames), 1 + others, 64, 64), -8.0)
+
+    draw = torch.Generator().manual_seed(0)
+    loss = segmentation_loss(missed, examples, np.array([0]), draw)  # type: ignore[arg-type]
+    assert float(loss) == pytest.approx(1 + 0.2 * 8, rel=0.15)  # 1 - Dice, and the cross-entropy
 
 
 @pytest.mark.slow
