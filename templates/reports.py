@@ -38,6 +38,11 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{b64encode(png).decode('ascii')}"
 
 
+def svg_uri(svg: bytes) -> str:
+    """An SVG as the address of an `img`."""
+    return f"data:image/svg+xml;base64,{b64encode(svg).decode('ascii')}"
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(

@@ -37,6 +37,7 @@ WRITES = (
     "dedup",
     "train",
     "eval",
+    "probe",
     "model import",
 )
 WRITERS = [name for name, command in COMMANDS.items() if command.writes and command.in_study]

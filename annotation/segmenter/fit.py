@@ -188,9 +188,16 @@ def segmentation_loss(
     frames = as_input(examples.frames[numbers])
     masks = torch.from_numpy(examples.masks_of(numbers).astype(np.float32))
     frames, masks = shaken(frames, masks, draw)
-    logits = model(frames)
     known = torch.from_numpy(examples.known[numbers].astype(np.float32))
     drawn = torch.from_numpy(examples.drawn[numbers].astype(np.float32))
+    return masked_loss(model(frames), masks, known, drawn)
+
+
+def masked_loss(logits: Tensor, masks: Tensor, known: Tensor, drawn: Tensor) -> Tensor:
+    """Cross-entropy over what is known, plus 1 - Dice over what is drawn.
+
+    Logits and masks are [n, structures, S, S], `known` and `drawn` [n, structures] of 0 and 1.
+    """
     entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none").mean((2, 3))
     share = torch.sigmoid(logits)
     common = (share * masks).sum((2, 3))

@@ -374,6 +374,20 @@ COMMANDS: dict[str, Command] = {
         f"{RUN}/eval/test",
         writes=5,
     ),
+    "probe": Command(
+        "probe --run toy -q masks",
+        "warning",
+        (
+            SETTING,
+            *TABLES,
+            TEST_FRAME,
+            f"{RUN}/run.json",
+            f"{RUN}/best/model.json",
+            f"{RUN}/best/model.safetensors",
+        ),
+        f"{RUN}/probe/masks/test",
+        writes=3,
+    ),
     "compare": Command(
         "compare run-1 run-2 --output {out}/table.csv -q",
         "nothing",

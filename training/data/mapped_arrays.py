@@ -14,7 +14,7 @@ from sono.curation.core.atomic import atomic_path, open_regular
 Arrays = dict[str, NDArray[Any]]
 CHECKSUM = "crc32"  # the last array: of the bytes of all others
 PART = 1 << 24  # bytes at a time of the checksum
-_NAMES = {"U8": np.uint8, "U32": np.uint32, "I64": np.int64}
+_NAMES = {"U8": np.uint8, "U32": np.uint32, "I64": np.int64, "F32": np.float32}
 _KINDS = {np.dtype(kind): name for name, kind in _NAMES.items()}
 
 
