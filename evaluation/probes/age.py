@@ -28,22 +28,21 @@ ALPHAS = tuple(float(10**power) for power in range(-1, 6))  # penalties
 NEIGHBORS = 10  # whose ages tell how sure an answer is
 COVERAGES = (1.0, 0.9, 0.8, 0.5)
 MEASURES = ("mae", "bias", "sd", "low", "high")  # the limits hold 95 % of the errors
-MARK = (  # of published work, for a reader to compare with
-    "Published models of complete videos reach 3.0 days in the second and 4.3 in the third "
-    "trimester."
-)
+MARK = "Published models of images reach 3.0 days in the second and 4.3 in the third trimester."
 
 
 def measure_age(probe: Probe) -> Found:
     """Errors in days by trimester, of the probe, its controls, and the baselines."""
     days = probe.frames["ga_days"].to_numpy(np.float64)
     rows = rows_tested(probe.parts)
-    shuffled = np.random.default_rng(probe.settings.seed).permutation(days)
+    rng = np.random.default_rng(probe.settings.seed)
     answers = {
         "ridge": _each(probe, lambda part: ridge_answers(probe.used, days, part)),
         "median": _each(probe, lambda part: np.full(len(part.test), np.median(days[part.pool]))),
         "untrained_encoder": _each(probe, lambda part: ridge_answers(probe.untrained, days, part)),
-        "shuffled_ages": _each(probe, lambda part: ridge_answers(probe.used, shuffled, part)),
+        "shuffled_ages": _each(
+            probe, lambda part: ridge_answers(probe.used, _shuffled(days, part, rng), part)
+        ),
         "biometry": biometry_days(probe),
     }
     if np.isnan(answers["biometry"][rows]).all():
@@ -99,6 +98,13 @@ def ridge_answers(features: Reals, days: Reals, part: Part) -> Reals:
     low, high = days[part.pool].min(), days[part.pool].max()
     answers = fitted(best, part.pool).predict(features[part.test])
     return np.asarray(np.clip(answers, low, high), np.float64)
+
+
+def _shuffled(days: Reals, part: Part, rng: np.random.Generator) -> Reals:
+    """The ages [n] with those that are fitted on in random order."""
+    others = days.copy()
+    others[part.pool] = rng.permutation(days[part.pool])
+    return others
 
 
 def neighbor_spread(features: Reals, days: Reals, part: Part) -> Reals:

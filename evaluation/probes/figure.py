@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sono.evaluation.plots import ACCENT, INK, MUTED, RIGHT, WRONG, hide_frame
+from sono.evaluation.probes.few_shot import PATIENTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,8 @@ def few_shot_figure(
         if value is not None:
             axes.axhline(100 * value, color=MUTED, linewidth=1.2, linestyle=style, label=words)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(patients, [str(number) for number in patients])
+    ticks = [number for number in PATIENTS if number <= max(patients)]
+    axes.set_xticks(ticks, [str(number) for number in ticks])
     axes.minorticks_off()
     axes.set_ylim(0, 102)
     axes.set_xlabel("patients, those for validation among them", fontsize=9, color=INK)
