@@ -44,8 +44,8 @@ class ProbeOptions:
         """Raise SonoError for unknown words, and options that exclude each other."""
         if self.target not in TARGETS:
             raise SonoError(
-                f"'{self.target}' cannot be probed{did_you_mean(self.target, TARGETS)}; "
-                f"choose one of {', '.join(TARGETS)}"
+                f"'{self.target}' cannot be probed; choose one of {', '.join(TARGETS)}"
+                f"{did_you_mean(self.target, TARGETS)}"
             )
         if self.mask not in MASKS:
             raise SonoError(f"--mask {self.mask}: choose {' or '.join(MASKS)}")

@@ -140,7 +140,7 @@ def test_small_sites_are_left_out_and_counted(probed: Workspace) -> None:
 @pytest.mark.parametrize(
     ("options", "columns", "words"),
     [
-        ({"target": "plan"}, {}, "'plan' cannot be probed; did you mean 'plane'?"),
+        ({"target": "plan"}, {}, r"'plan' cannot be probed; .* masks; did you mean 'plane'\?"),
         ({"mask": "all"}, {}, "--mask all: choose none or own"),
         ({"run": "clip", "encoder": "x"}, {}, "--run and --encoder exclude each other"),
         ({"protocol": Protocol("A", 2)}, {}, "--center and --folds exclude each other"),
