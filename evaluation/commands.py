@@ -100,6 +100,46 @@ def leave_one_center_out(
     show(result.as_dict() if as_json else result, as_json)
 
 
+@app.command("probe")
+def probe(
+    target: Annotated[
+        str,
+        typer.Argument(help="plane, center, machine, another column of labels, ga_days, or masks."),
+    ] = "plane",
+    run: Annotated[
+        str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Weights of an image encoder in place of a run: a file, or imagenet."),
+    ] = None,
+    mask: Annotated[
+        str, typer.Option(help="none: the whole frame. own: an accepted mask of each frame.")
+    ] = "none",
+    center: Annotated[
+        str | None, typer.Option(help="Test on this center, fit on the others.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Test on every patient once, in so many folds.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure what the frozen features of an image encoder contain, and write a report.
+
+    Example: sono probe plane --folds 5
+    """
+    from sono.curation.core.workspace import Workspace
+    from sono.evaluation.probes.parts import Protocol
+    from sono.evaluation.probes.probe import probe as run_probe
+    from sono.evaluation.probes.study import ProbeOptions
+
+    options = ProbeOptions(target, run, encoder, mask, Protocol(center, folds))
+    result = run_probe(Workspace.find(workspace), options)
+    show(result.as_dict() if as_json else result, as_json)
+
+
 @app.command("compare")
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Names or folders of evaluated runs.")],

@@ -39,6 +39,11 @@ def data_uri(picture: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{b64encode(picture).decode('ascii')}"
 
 
+def svg_uri(svg: bytes) -> str:
+    """An SVG as the address of an `img`."""
+    return f"data:image/svg+xml;base64,{b64encode(svg).decode('ascii')}"
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(

@@ -43,6 +43,7 @@ WRITES = (
     "leave-one-center-out",
     "model card",
     "search",
+    "probe",
     "model import",
 )
 WRITERS = [name for name, command in COMMANDS.items() if command.writes and command.in_study]

@@ -218,18 +218,24 @@ def _batches(count: int, size: int, draw: torch.Generator) -> Iterator[NDArray[n
 def segmentation_loss(
     model: Segmenter, examples: Examples, numbers: NDArray[np.intp], draw: torch.Generator
 ) -> Tensor:
-    """1 - Dice and cross-entropy of augmented frames, over what is drawn and what is absent.
+    """`masked_loss` of augmented frames."""
+    frames = as_input(examples.frames[numbers])
+    masks = torch.from_numpy(examples.masks_of(numbers).astype(np.float32))
+    frames, masks = shaken(frames, masks, draw)
+    known = torch.from_numpy(examples.known[numbers].astype(np.float32))
+    drawn = torch.from_numpy(examples.drawn[numbers].astype(np.float32))
+    return masked_loss(model(frames), masks, known, drawn)
+
+
+def masked_loss(logits: Tensor, masks: Tensor, known: Tensor, drawn: Tensor) -> Tensor:
+    """1 - Dice and cross-entropy, over what is drawn and what is absent.
 
     In the cross-entropy of a mask the pixels inside of it have at least a fifth of the weight:
     otherwise that of a small structure is that of the background, and it is never found. What is
     drawn and what is absent have means of their own, as a plane shows few of all structures.
+
+    Logits and masks are [n, structures, S, S], `known` and `drawn` [n, structures] of 0 and 1.
     """
-    frames = as_input(examples.frames[numbers])
-    masks = torch.from_numpy(examples.masks_of(numbers).astype(np.float32))
-    frames, masks = shaken(frames, masks, draw)
-    logits = model(frames)
-    known = torch.from_numpy(examples.known[numbers].astype(np.float32))
-    drawn = torch.from_numpy(examples.drawn[numbers].astype(np.float32))
     entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
     inside, outside = (_mean(entropy, part, (2, 3)) for part in (masks, 1 - masks))
     share = torch.sigmoid(logits)

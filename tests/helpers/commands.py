@@ -447,6 +447,20 @@ COMMANDS: dict[str, Command] = {
         writes=1,
         room=1000,
     ),
+    "probe": Command(
+        "probe --run toy -q masks",
+        "warning",
+        (
+            SETTING,
+            *TABLES,
+            TEST_FRAME,
+            f"{RUN}/run.json",
+            f"{RUN}/best/model.json",
+            f"{RUN}/best/model.safetensors",
+        ),
+        f"{RUN}/probe/masks/test",
+        writes=3,
+    ),
     "compare": Command(
         "compare run-1 run-2 --output {out}/table.csv -q",
         "nothing",

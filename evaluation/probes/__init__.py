@@ -1,0 +1,1 @@
+"""Probes: what the frozen features of an image encoder contain."""
