@@ -96,7 +96,8 @@ def truth(study: Workspace, proposed: bool = False) -> dict[str, dict[str, Any]]
     """What every reader must find, by image id."""
     wanted = {"accepted", "edited", *(["proposed"] if proposed else [])}
     masks = [row for row in rows_of(study.masks()) if row["state"] in wanted]
-    captions = rows_of(study.captions().sort_values("template", ascending=False))
+    captions = rows_of(study.captions())
+    captions.sort(key=lambda row: (not row["template"].startswith("standard"), row["template"]))
     found = {}
     for row in rows_of(study.images()):
         image_id = row["image_id"]
