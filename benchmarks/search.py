@@ -18,7 +18,9 @@ import numpy as np
 
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.search.index import best_rows
-from sono.evaluation.search.search import SearchOptions, search
+from sono.evaluation.search.search import SearchOptions, nearest, searched_parts
+from sono.evaluation.zero_shot import text_features
+from sono.training.model.checkpoints import find_run, load_model
 
 TOP = 20
 
@@ -58,23 +60,24 @@ def speed(count: int, width: int) -> None:
     print(f"faiss {faiss.__version__} {took:.3f} s, same rows: {set(ours) == set(theirs)}")
 
 
-def contribution(study: Workspace, run: str | None, center: str | None) -> None:
-    """Print the share of right frames among the first ten, with and without the masks table."""
+def contribution(study: Workspace, run: str | None, center: str) -> None:
+    """Print the share of right frames among the first ten, with and without the masks."""
     planes = study.planes().planes
-    shows = {
-        name: {p.id for p in planes if name in p.structures}
-        for p in planes
-        for name in p.structures
-    }
+    names = {name for plane in planes for name in plane.structures}
+    shows = {name: {plane.id for plane in planes if name in plane.structures} for name in names}
     wanted = {"structures": shows, "planes": {plane.name: {plane.id} for plane in planes}}
-    for kind, queries in wanted.items():
-        for masks in (True, False):
+    folder, images = find_run(study, run), study.accepted_images()
+    model, _ = load_model(folder)
+    allowed = (images["center"] == center).to_numpy(bool)
+    for masks in (True, False):
+        parts = searched_parts(study, model, folder, images, SearchOptions("", masks=masks))
+        for kind, queries in wanted.items():
             shares = []
             for words, right in queries.items():
-                options = SearchOptions(words, center=center, run=run, top=10, masks=masks)
-                hits = search(study, options).hits
-                shares.append(np.mean([hit.plane in right for hit in hits]))
-            print(f"{kind}, {'with' if masks else 'without'} masks: {100 * np.mean(shares):.1f} %")
+                found = nearest(parts, text_features(model, [words])[0], 10, allowed)
+                shares.append(np.mean([images["plane"].iloc[one.frame] in right for one in found]))
+            way = "with" if masks else "without"
+            print(f"{len(shares)} {kind}, {way} masks: {100 * np.mean(shares):.1f} %")
 
 
 if __name__ == "__main__":
@@ -83,7 +86,7 @@ if __name__ == "__main__":
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--study", type=Path)
     parser.add_argument("--run")
-    parser.add_argument("--center")
+    parser.add_argument("--center", default="B")
     given = parser.parse_args()
     if given.study is None:
         speed(given.vectors, given.width)

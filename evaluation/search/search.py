@@ -83,11 +83,11 @@ def search(
         task = ReadTask(workspace.settings("qc", QualityConfig), model.image_size, mask, draw=True)
         reading = _read_query(options.image, task, engine or Engine())
     query = _query_features(model, options.text, reading)
-    parts = _parts(workspace, model, folder, images, options)
+    parts = searched_parts(workspace, model, folder, images, options)
     rows = np.ones(len(images), np.bool_)
     if center is not None:
         rows = (images["center"] == center).to_numpy(bool)
-    found = _nearest(parts, query, options.top, rows)
+    found = nearest(parts, query, options.top, rows)
     hits = _hits(workspace, info, images, found)
     asked = Query(options.text or "", reading)
     texts = [asked.words, *(text for hit in hits for text in hit.texts)]
@@ -169,7 +169,7 @@ class _Found:
     region: RegionMask | None
 
 
-def _parts(
+def searched_parts(
     workspace: Workspace,
     model: MaskClip,
     folder: Path,
@@ -203,7 +203,7 @@ def _parts(
     return parts
 
 
-def _nearest(
+def nearest(
     parts: Sequence[_Part], query: Features, top: int, allowed: NDArray[np.bool_]
 ) -> list[_Found]:
     """The `top` frames, each by the best of its features."""

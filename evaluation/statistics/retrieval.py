@@ -104,11 +104,14 @@ def modality_gap(images: Reals, texts: Reals) -> float:
 def principal_axes(features: Reals, count: int = 2) -> tuple[Reals, Reals, Reals]:
     """Mean [d], the first principal axes [count, d], and their shares of the variance [count].
 
-    The largest coordinate of an axis is positive, so that its sign is fixed.
+    The largest coordinate of an axis is positive, so that its sign is fixed. Axes that do not
+    exist, of one row, are zero.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     _, lengths, axes = np.linalg.svd(features - mean, full_matrices=False)
-    axes = axes[:count]
+    missing = max(0, count - len(axes))  # with fewer rows than axes
+    axes = np.pad(axes[:count], [(0, missing), (0, 0)])
+    lengths = np.pad(lengths, (0, missing))
     largest = np.abs(axes).argmax(axis=1)
     signs = np.where(axes[np.arange(len(axes)), largest] < 0, -1.0, 1.0)
     shares = lengths[:count] ** 2 / max(float((lengths**2).sum()), 1e-12)

@@ -26,3 +26,8 @@ def test_every_group_is_named_and_every_point_drawn() -> None:
 def test_many_groups_and_frames_do_not_fill_the_report() -> None:
     text = drawn(3 * MOST, 40)
     assert "others" in text and len(text) < 1_500_000
+
+
+def test_one_frame_without_captions_is_drawn() -> None:
+    one = feature_map(np.eye(8)[:1], np.zeros((0, 8)), ["a"], {"plane": ["femur"]}).decode()
+    assert "femur" in one

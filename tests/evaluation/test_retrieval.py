@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import average_precision_score
 
 from sono.evaluation.statistics.retrieval import (
@@ -46,22 +47,28 @@ def test_ties_with_a_wrong_item_and_nan_are_misses() -> None:
     assert not lost.hits[2].any() and lost.precision.tolist() == [0.5]
 
 
-def test_the_precision_is_that_of_other_implementations() -> None:
+def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The precision of 30 queries, their scores [30, 60], and which items are right."""
     rng = np.random.default_rng(0)
     queries, gallery = rng.normal(size=(30, 8)), rng.normal(size=(60, 8))
     own, ids = rng.integers(0, 6, 30), rng.integers(0, 6, 60)
-    found = retrieve(queries, gallery, own, ids, (1, 10)).precision
     scores = queries @ (gallery / np.linalg.norm(gallery, axis=1)[:, None]).T
-    theirs = [average_precision_score(ids == own[row], scores[row]) for row in range(30)]
-    assert found == pytest.approx(theirs, abs=1e-9)
-    torchmetrics = pytest.importorskip("torchmetrics.functional.retrieval")
-    import torch
+    found = retrieve(queries, gallery, own, ids, (1, 10)).precision
+    return found, scores, ids[None] == own[:, None]
 
+
+def test_the_precision_is_that_of_scikit_learn() -> None:
+    found, scores, right = drawn()
+    theirs = [average_precision_score(right[row], scores[row]) for row in range(30)]
+    assert found == pytest.approx(theirs, abs=1e-9)
+
+
+def test_the_precision_is_that_of_torchmetrics() -> None:
+    theirs = pytest.importorskip("torchmetrics.functional.retrieval").retrieval_average_precision
+    found, scores, right = drawn()
     for row in range(30):
-        right = torch.tensor(ids == own[row])
         # it ignores items whose score is not positive
-        positive = torch.tensor(np.exp(scores[row]))
-        one = torchmetrics.retrieval_average_precision(positive, right)
+        one = theirs(torch.tensor(np.exp(scores[row])), torch.tensor(right[row]))
         assert found[row] == pytest.approx(float(one), abs=1e-5)
 
 
