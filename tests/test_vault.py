@@ -48,7 +48,7 @@ WRITERS = [name for name, command in COMMANDS.items() if command.writes and comm
 def place(place: Place, request: pytest.FixtureRequest) -> Place:
     """A copy with a folder for what is exported, and with a pair to draw."""
     place.out.mkdir()
-    for name in ("dedup sheet", "masks measure", "compare"):
+    for name in ("dedup sheet", "masks measure", "compare", "captions rewrite", "import dataset"):
         if name in request.node.name:
             COMMANDS[name].begin(place)
     return place
