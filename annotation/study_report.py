@@ -17,8 +17,10 @@ from sono.curation.core.config import section_values
 from sono.curation.core.drawing import LEGEND, contact_sheet
 from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.planes import PlaneTable
-from sono.curation.core.tables import CAPTIONS
+from sono.curation.core.tables import CAPTIONS, usable_captions
 from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.flow_plot import figure_flow
+from sono.curation.dataset.named_structures import named_structures
 from sono.curation.dataset.plots import figure_planes_and_age
 from sono.curation.dataset.statistics import (
     IMAGE_COLUMNS,
@@ -45,16 +47,21 @@ def write_statistics_report(workspace: Workspace) -> tuple[Statistics, Path]:
     images, masks = workspace.images([*IMAGE_COLUMNS, "file"]), workspace.masks()
     states = section_values(workspace.config_path, "training").get("mask_states", TRAINED_STATES)
     trained = tuple(state for state in MASK_STATES if state in states)
-    stats = compute_statistics(images, masks, workspace.read(CAPTIONS), planes, trained)
+    captions = workspace.read(CAPTIONS)
+    stats = compute_statistics(images, masks, captions, planes, trained)
     path = workspace.root / REPORT_NAME
     examples = _example_sheet(workspace, images, masks, planes)
-    write_text(path, _statistics_page(workspace, stats, planes, examples))
+    write_text(path, _statistics_page(workspace, stats, planes, captions, examples))
     check_privacy(workspace)
     return stats, path
 
 
 def _statistics_page(
-    workspace: Workspace, stats: Statistics, planes: PlaneTable, examples: bytes
+    workspace: Workspace,
+    stats: Statistics,
+    planes: PlaneTable,
+    captions: pd.DataFrame,
+    examples: bytes,
 ) -> str:
     splits = [name for name in (*SPLITS, UNSPLIT) if stats.plane[name].sum()]
     shown = stats.plane[stats.plane["frames"] > 0].sort_values(
@@ -78,6 +85,8 @@ def _statistics_page(
         different=DIFFERENT,
         caption_count=int(stats.captions[["full", "partial", "label"]].to_numpy().sum()),
         decimals=dict.fromkeys((f"p{percent}" for percent in PERCENTILES), "decimal"),
+        flow=data_uri(figure_flow(stats)),
+        named=named_structures(usable_captions(captions), planes),
         planes_and_age=data_uri(figure_planes_and_age(stats, planes)),
         examples=data_uri(examples) if examples else "",
         examples_width=Image.open(BytesIO(examples)).width if examples else None,

@@ -53,7 +53,15 @@ WRITERS = [name for name, command in COMMANDS.items() if command.writes and comm
 def place(place: Place, request: pytest.FixtureRequest) -> Place:
     """A copy with a folder for what is exported, and with a pair to draw."""
     place.out.mkdir()
-    for name in ("dedup sheet", "masks measure", "compare", "leave-one-center-out"):
+    begun = (
+        "dedup sheet",
+        "masks measure",
+        "compare",
+        "leave-one-center-out",
+        "captions rewrite",
+        "import dataset",
+    )
+    for name in begun:
         if name in request.node.name:
             COMMANDS[name].begin(place)
     return place

@@ -32,13 +32,16 @@ def rewrite(
     """
     from sono.annotation.rewriting.chat_client import ChatClient, check_url
     from sono.annotation.rewriting.rewrite import plan_rewrite, rewrite_captions
+    from sono.curation.core.console import stderr_console
     from sono.curation.core.workspace import Workspace
 
     study = Workspace.find(workspace)
     remote = check_url(url, allow_remote)
     client = ChatClient(url, model, seconds, os.environ.get("SONO_LLM_KEY", ""))
     plan = plan_rewrite(study, client)
-    typer.echo(f"{plan}{f'; the texts leave this computer for {url}' if remote else ''}", err=True)
+    cost = f"{plan}{f'; the texts leave this computer for {url}' if remote else ''}"
     if plan.to_ask and not yes:
-        typer.confirm("Ask the server?", abort=True, err=True)
+        typer.confirm(f"{cost}. Ask the server?", abort=True, err=True)
+    else:
+        stderr_console.print(cost, markup=False)
     show(rewrite_captions(study, client, plan), as_json, next_step="sono stats")

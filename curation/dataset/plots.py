@@ -38,13 +38,13 @@ def figure_planes_and_age(stats: Statistics, planes: PlaneTable) -> bytes:
     without frames are omitted.
     """
     shown = _plane_bars(stats, planes)
-    with _style():
-        figure = _new_figure(11.0, max(3.4, 0.22 * len(shown) + 1.2))
+    with style():
+        figure = new_figure(11.0, max(3.4, 0.22 * len(shown) + 1.2))
         left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
         _draw_age(left, stats)
         _draw_planes(right, shown)
         _region_legend(figure, {region for _, _, region in shown})
-        return _png(figure)
+        return png_of(figure)
 
 
 def _plane_bars(stats: Statistics, planes: PlaneTable) -> list[tuple[str, int, str]]:
@@ -154,13 +154,14 @@ def _say(axes: "Axes", text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", color=FAINT, transform=axes.transAxes)
 
 
-def _style() -> Any:
+def style() -> Any:
+    """The style of all figures, for a `with` block."""
     import matplotlib as mpl
 
     return mpl.rc_context(STYLE)
 
 
-def _new_figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     """A figure of a size in inches, drawn by Agg without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -170,7 +171,8 @@ def _new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _png(figure: "Figure") -> bytes:
+def png_of(figure: "Figure") -> bytes:
+    """The picture of a figure."""
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     return stream.getvalue()

@@ -206,9 +206,7 @@ def _table_texts(source: Path | io.BytesIO, name: str = "") -> Iterator[Text]:
     with pq.ParquetFile(source) as file:
         names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
         wanted = [column for column in names if (name, column) not in _NUMBERS]
-        known: dict[str, set[object]] = {
-            column: set() for column in wanted
-        }  # cells of other groups
+        known: dict[str, set[object]] = {column: set() for column in wanted}
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=wanted)
             for column in wanted:

@@ -385,7 +385,7 @@ COMMANDS: dict[str, Command] = {
     "captions rewrite": Command(
         "captions rewrite -q --yes --url http://127.0.0.1:9/v1 --model toy",
         "vault",
-        (SETTING, PLANES, *CAPTIONED, VAULT),
+        (SETTING, PLANES, "study/images.parquet", "study/captions.parquet", VAULT),
         begin=_rewritten,
         writes=1,
     ),

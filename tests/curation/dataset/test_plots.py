@@ -5,7 +5,10 @@ import pytest
 from PIL import Image
 
 from sono.curation.core.planes import REGIONS, PlaneTable
+from sono.curation.core.reasons import REASONS
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, empty_table, from_rows
+from sono.curation.dataset.flow_plot import figure_flow
+from sono.curation.dataset.named_structures import named_structures
 from sono.curation.dataset.plots import figure_planes_and_age
 from sono.curation.dataset.statistics import Statistics, compute_statistics
 
@@ -53,3 +56,38 @@ def test_the_figure_works_with_few_planes_and_without_ages(
 def test_equal_statistics_give_equal_bytes() -> None:
     stats = counted(["femur", "leg"], 150)
     assert figure_planes_and_age(stats, TABLE) == figure_planes_and_age(stats, TABLE)
+
+
+@pytest.mark.parametrize("reasons", [0, 3, 20])
+def test_the_flow_has_a_line_for_each_reason_up_to_a_dozen(reasons: int) -> None:
+    codes = list(REASONS)[:reasons]
+    row = {"frame": 0, "source_id": "s", "image_id": "i", "status": "accepted"}
+    out = [
+        {"frame": 0, "source_id": code, "status": REASONS[code].status, "reasons": [code]}
+        for code in codes
+        if REASONS[code].status != "accepted"
+    ]
+    stats = compute_statistics(
+        from_rows(IMAGES, [row, *out]), empty_table(MASKS), empty_table(CAPTIONS), TABLE
+    )
+    picture = pixels(figure_flow(stats))
+    none = pixels(figure_flow(counted(["femur"])))
+    assert picture.std() > 1
+    assert (picture.shape[0] > none.shape[0]) is (len(out) > 1)
+
+
+def test_structures_are_counted_once_in_a_caption_and_by_their_longest_name() -> None:
+    texts = ["The descending aorta, descending aorta and femur.", "The aorta.", "The aorta."]
+    rows = [
+        {"image_id": f"{n}", "level": "global", "text": text, "template": "t", "tier": "full",
+         "tokens": 5}
+        for n, text in enumerate(texts)
+    ]  # fmt: skip
+    rows.append(
+        rows[0] | {"image_id": "9", "mask_id": "m", "level": "region", "text": "The femur."}
+    )
+    assert named_structures(from_rows(CAPTIONS, rows), TABLE) == [
+        {"structure": "aorta", "captions": 2},
+        {"structure": "descending aorta", "captions": 1},
+        {"structure": "femur", "captions": 1},
+    ]
