@@ -1,6 +1,6 @@
 """Whether painted calipers change the plane that a model answers: frames with and without them.
 
-Calipers tell a reader which plane a frame is, and a model can learn to read them instead of the
+Calipers show a reader which plane a frame is, and a model can learn to read them instead of the
 anatomy. Two crosses and a dotted line are painted at a random place of each frame.
 """
 

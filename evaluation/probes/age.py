@@ -25,7 +25,7 @@ Reals = NDArray[np.floating]
 
 DAYS = Unit("days", 1, ".1f", "in days")
 ALPHAS = tuple(float(10**power) for power in range(-1, 6))  # penalties
-NEIGHBORS = 10  # whose ages tell how sure an answer is
+NEIGHBORS = 10  # whose ages show how sure an answer is
 COVERAGES = (1.0, 0.9, 0.8, 0.5)
 MEASURES = ("mae", "bias", "sd", "low", "high")  # the limits hold 95 % of the errors
 MARK = "Published models of images reach 3.0 days in the second and 4.3 in the third trimester."

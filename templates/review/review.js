@@ -64,11 +64,11 @@ async function show(place, before = "") {
   describe();
   paint();
   if (!fits) fit(); else draw();
-  say(before + told());
+  say(before + shortcuts());
   ahead(place).catch((error) => say(error.message, "failed")); // a key that is pressed meanwhile counts
 }
 
-function told() {
+function shortcuts() {
   if (item.decided) return `saved: ${item.decided}`;
   if (item.empty) return "draw it: there is no mask yet";
   return item.blind ? "draw this one: its proposal is not shown" : "ready";
