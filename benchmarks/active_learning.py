@@ -1,10 +1,10 @@
 """Does the review in the order of doubt teach a segmenter more than random masks do?
 
 Half of the patients are the pool, the other half is scored. Both orders begin with the same masks,
-drawn at random, as many of each structure as of the others. Then one continues so; the other asks for
-those pool masks that the segmenter doubts most (1 minus the mean probability of its mask's pixels;
-1 where it finds none). The cost is the number of reviewed masks. At each budget the segmenter is
-trained again. A gain is claimed only if its interval over the seeds excludes 0.
+drawn at random, as many of each structure as of the others. Then one continues so; the other asks
+for those pool masks that the segmenter doubts most (1 minus the mean probability of its mask's
+pixels; 1 where it finds none). The cost is the number of reviewed masks. At each budget the
+segmenter is trained again. A gain is claimed only if its interval over the seeds excludes 0.
 
 Example: python benchmarks/active_learning.py study --budgets 10 20 40 80 --seeds 5
 """

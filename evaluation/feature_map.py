@@ -1,6 +1,5 @@
 """The map of the feature space: frames and captions on its first two principal axes, as SVG."""
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ import numpy as np
 
 from sono.curation.core.atomic import sha256
 from sono.curation.core.drawing import structure_color
-from sono.evaluation.plots import INK, MUTED, hide_frame
+from sono.evaluation.plots import INK, MUTED, hide_frame, svg
 from sono.evaluation.statistics.metrics import Reals
 from sono.evaluation.statistics.retrieval import principal_axes
 
@@ -29,26 +28,22 @@ def feature_map(
     `images` [n, d] and `texts` [m, d] are unit features; `groups` are the names [n] of the groups
     of the frames, by title. The axes are those of frames and captions together.
     """
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mean, axes, shares = principal_axes(np.concatenate([images, texts]))
     order = sorted(range(len(images)), key=lambda row: sha256(image_ids[row].encode()))[:MOST]
     points, captions = (images[order] - mean) @ axes.T, (texts - mean) @ axes.T
-    with mpl.rc_context({"svg.hashsalt": "sono", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(4.2 * len(groups), 5.4), layout="constrained")
-        panels = np.atleast_1d(figure.subplots(1, len(groups), sharex=True, sharey=True))
-        for panel, (title, names) in zip(panels, groups.items(), strict=True):
-            x, y = captions.T
-            panel.scatter(x, y, s=14, color=MUTED, marker="x", linewidths=0.6)
-            _draw(panel, points, [names[row] for row in order])
-            panel.set_title(title, loc="left", fontsize=10, color=INK)
-            panel.set_xlabel(f"axis 1 ({100 * shares[0]:.0f} % of the variance)", fontsize=8)
-            hide_frame(panel)
-        panels[0].set_ylabel(f"axis 2 ({100 * shares[1]:.0f} %)", fontsize=8, color=INK)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return stream.getvalue()
+    figure = Figure(figsize=(4.2 * len(groups), 5.4), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(groups), sharex=True, sharey=True))
+    for panel, (title, names) in zip(panels, groups.items(), strict=True):
+        x, y = captions.T
+        panel.scatter(x, y, s=14, color=MUTED, marker="x", linewidths=0.6)
+        _draw(panel, points, [names[row] for row in order])
+        panel.set_title(title, loc="left", fontsize=10, color=INK)
+        panel.set_xlabel(f"axis 1 ({100 * shares[0]:.0f} % of the variance)", fontsize=8)
+        hide_frame(panel)
+    panels[0].set_ylabel(f"axis 2 ({100 * shares[1]:.0f} %)", fontsize=8, color=INK)
+    return svg(figure)
 
 
 def _draw(panel: "Axes", points: Reals, names: Sequence[str]) -> None:

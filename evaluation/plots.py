@@ -1,4 +1,4 @@
-"""Figures of the report as PNG bytes: confusion matrix, modes, frames with mask outlines."""
+"""Figures of the report: diagrams as SVG bytes, frames with mask outlines as PNG bytes."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ def confusion_plot(matrix: NDArray[np.integer], names: Sequence[str], title: str
     legend = figure.colorbar(colors, ax=axes, shrink=0.6, aspect=20, format="{x:.0%}")
     legend.set_label("share of the plane's frames", fontsize=9, color=INK)
     hide_frame(legend.ax)
-    return png(figure)
+    return svg(figure)
 
 
 def modes_plot(
@@ -93,7 +93,7 @@ def modes_plot(
         axes.set_xlabel(f"{metric}, percent", fontsize=9, color=INK)
         axes.set_title(title, loc="left", color=INK, fontsize=10)
         hide_frame(axes)
-    return png(figure)
+    return svg(figure)
 
 
 def frame_card(
@@ -186,6 +186,18 @@ def hide_frame(axes: "Axes") -> None:
     axes.tick_params(length=0, labelsize=9, colors=INK)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
+
+
+def svg(figure: "Figure") -> bytes:
+    """The diagram as SVG with its texts as texts, the same bytes for the same numbers."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "sono", "svg.fonttype": "none"}):
+        figure.savefig(
+            buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None}
+        )
+    return buffer.getvalue()
 
 
 def png(figure: "Figure") -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sono.evaluation.plots import ACCENT, INK, MUTED, hide_frame, png
+from sono.evaluation.plots import ACCENT, INK, MUTED, hide_frame, svg
 
 COLORS = {"training": MUTED, "fitted": ACCENT}
 LABELS = {"training": "temperature of training", "fitted": "fitted temperature"}
@@ -39,4 +39,4 @@ def probabilities_plot(found: Mapping[str, Any]) -> bytes:
     right.set_title("Risk by coverage", loc="left", fontsize=10, color=INK)
     for axes in (left, right):
         hide_frame(axes)
-    return png(figure)
+    return svg(figure)

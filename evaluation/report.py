@@ -78,7 +78,7 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
             for mode in shown
         },
         regions_picture=_regions_picture(gallery),
-        map_picture=data_uri(_map_picture(gallery), "image/svg+xml"),
+        map_picture=data_uri(_map_picture(gallery)),
         probabilities_picture=data_uri(probabilities_plot(metrics["probabilities"])),
         hardest=[
             _example(gallery, number)

@@ -34,14 +34,10 @@ def row_words() -> dict[str, str]:
     return words("masks", "baselines", "measures", "phrasings")
 
 
-def data_uri(picture: bytes, kind: str = "image/png") -> str:
-    """A picture as the address of an `img`."""
-    return f"data:{kind};base64,{b64encode(picture).decode('ascii')}"
-
-
-def svg_uri(svg: bytes) -> str:
-    """An SVG as the address of an `img`."""
-    return f"data:image/svg+xml;base64,{b64encode(svg).decode('ascii')}"
+def data_uri(picture: bytes) -> str:
+    """A PNG or SVG as the address of an `img`."""
+    kind = "svg+xml" if picture.startswith(b"<?xml") else "png"
+    return f"data:image/{kind};base64,{b64encode(picture).decode('ascii')}"
 
 
 @cache

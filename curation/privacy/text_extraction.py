@@ -47,7 +47,9 @@ OPENERS = ((re.compile(rb"\x1f\x8b\x08"), gzip.open), (re.compile(rb"BZh[1-9]1AY
 _NUMBERS = {(spec.name, field.name) for spec in (IMAGES, MASKS, CAPTIONS) for field in spec.schema
             if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}  # fmt: skip
 _PNG_RUN = re.compile(r"iVBORw0KGgo[\w+/]{40,}={0,2}", re.ASCII)  # a PNG in base64
-_PICTURE = re.compile(r"data:image/\w+;base64,([\w+/=]+)", re.ASCII)
+_PICTURE = re.compile(r"data:image/([\w+]+);base64,([\w+/=]+)", re.ASCII)
+SVG = "svg+xml"
+_STYLE = re.compile(r"<style.*?</style>|<!--.*?-->", re.DOTALL)
 _TAG = re.compile(r"<[^<>]{0,500}>")
 _TAGS_OF_LETTERS = re.compile(
     r"(?<=[^\W\d_])(?:</?(?:a|abbr|b|big|del|em|font|i|ins|mark|q|s|small|span|strong|su[bp]|tspan|u|wbr)\b[^<>]{0,500}>)+"
@@ -125,12 +127,18 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
         text, pictures = _without_pictures(decoded(content))
         yield from pictures
         if suffix in MARKUP:
-            for picture in _PICTURE.findall(text):
-                yield "a picture", _png_text(_unbase64(picture))
+            embedded = [(kind, _unbase64(picture)) for kind, picture in _PICTURE.findall(text)]
+            yield from (("a picture", _png_text(one)) for kind, one in embedded if kind != SVG)
             text = _PICTURE.sub(" ", text)
+            text += "\n".join(_svg_text(one) for kind, one in embedded if kind == SVG)
             # a cell is a line
             text += "\n" + _TAG.sub(" \n", _TAGS_OF_LETTERS.sub("", text)) + "\n"
         yield "", text
+
+
+def _svg_text(content: bytes) -> str:
+    """The texts of a drawing, one per line, without its tags and their numbers."""
+    return "\n".join(["", *re.findall(r">([^<>]*)<", _STYLE.sub("", decoded(content))), ""])
 
 
 def _without_pictures(text: str) -> tuple[str, list[Text]]:

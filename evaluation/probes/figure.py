@@ -1,16 +1,12 @@
 """The curve of the few-shot probe as SVG."""
 
-import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from sono.evaluation.plots import ACCENT, INK, MUTED, RIGHT, WRONG, hide_frame
+from sono.evaluation.plots import ACCENT, INK, MUTED, RIGHT, WRONG, hide_frame, svg
 from sono.evaluation.probes.few_shot import PATIENTS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COLORS = {"linear": ACCENT, "prototypes": RIGHT, "blend": WRONG}
 NAMES = {"linear": "linear probe", "prototypes": "image prototypes", "blend": "text and image"}
@@ -46,13 +42,3 @@ def few_shot_figure(
     axes.legend(fontsize=8, frameon=False)
     hide_frame(axes)
     return svg(figure)
-
-
-def svg(figure: "Figure") -> bytes:
-    """The figure as SVG, the same bytes for the same numbers."""
-    from matplotlib import rc_context
-
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "sono"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()

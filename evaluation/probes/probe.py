@@ -22,7 +22,7 @@ from sono.evaluation.probes.segment import measure_masks
 from sono.evaluation.probes.study import SITES, Probe, ProbeOptions, open_probe
 from sono.evaluation.result_tables import FOLDER as TABLES
 from sono.evaluation.result_tables import ResultTable, write_tables
-from sono.templates.reports import render_report, svg_uri, words
+from sono.templates.reports import data_uri, render_report, words
 from sono.training.runtime.memory import reuse_freed_memory
 
 LONG = 14  # rows of a table that the report, but not the terminal, shows
@@ -103,7 +103,7 @@ def _write(result: ProbeResult) -> None:
         metrics=result.metrics,
         tables=tables,
         words=words("probes"),
-        figures={title: svg_uri(picture) for title, picture in found.figures.items()},
+        figures={title: data_uri(picture) for title, picture in found.figures.items()},
     )
     with atomic_folder(folder) as new:
         write_text(

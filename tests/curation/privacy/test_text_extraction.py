@@ -189,6 +189,13 @@ PLANTS: dict[str, Plant] = {
             b'<img src="data:image/png;base64,%b">' % base64.b64encode(gray_png() + text.encode())
         ),
     ),
+    "drawing in a report": as_bytes(
+        "report.html",
+        lambda text: (
+            b'<img src="data:image/svg+xml;base64,%b">'
+            % base64.b64encode(f"<?xml?><svg>\n<text>of {text}</text>\n</svg>".encode())
+        ),
+    ),
     "toml": as_bytes("sono.toml", lambda text: f'[study]\nname = "a"\n# {text}\n'.encode()),
     "log": as_bytes("runs/a/log.csv", lambda text: f"epoch,loss\n1,0.5,{text}\n".encode()),
     "json": as_bytes("runs/a/run.json", lambda text: json.dumps({"note": text}).encode()),
