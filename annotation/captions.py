@@ -165,7 +165,7 @@ def caption_writer(
 def of_main_set(workspace: Workspace, captions: pd.DataFrame) -> "pd.Series[bool]":
     """Which captions are of the main template set of the settings."""
     main = Path(workspace.settings("captions", CaptionConfig).names[0]).name
-    return captions["template"].str.rpartition("-")[0].eq(main)
+    return captions["template"].str.rsplit("-", n=1).str[0].eq(main)
 
 
 def _refuse_to_lose(
