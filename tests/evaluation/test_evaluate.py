@@ -90,9 +90,10 @@ def test_the_report_is_one_file_that_begins_with_center_and_state(quick: Workspa
     assert f"<h1>{found.title}</h1>" in text
     assert found.folder == quick.runs / "toy" / "eval" / "new"
     assert "not a medical device" in text and "oracle" in text and "d1" in text
-    # the frames, one of them as a hard one, too, the modes, two confusions, and probabilities
-    assert len(re.findall(r'src="data:image/png', text)) == 12 + 1 + 4
-    assert text.count('src="data:image/svg+xml') == 1  # the map of the features
+    # the frames, one of them as a hard one, too
+    assert len(re.findall(r'src="data:image/png', text)) == 12 + 1
+    # the map of the features, the modes, two confusions, and probabilities
+    assert text.count('src="data:image/svg+xml') == 1 + 4
     assert "None of the frames has a caption" in text
     places = re.findall(r'(?:src|href)="(?!data:)([^"]*)', text)
     assert places and all((found.folder / place).is_file() for place in places)
