@@ -376,7 +376,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "captions lint": Command("captions lint", "warning", (SETTING, PLANES, *CAPTIONED)),
     "captions preview": Command(
-        "captions preview --html {out}/captions.html",
+        "captions preview --count 99 --html {out}/captions.html",
         "search",
         (SETTING, PLANES, *CAPTIONED, FRAME),
         "out/captions.html",
@@ -440,7 +440,7 @@ COMMANDS: dict[str, Command] = {
         writes=42,
     ),
     "model card": Command(
-        "model card toy -q",
+        "model card -q toy",
         "warning",
         (SETTING, f"{RUN}/run.json", f"{RUN}/summary.json"),
         "study/runs/toy/README.md",
@@ -489,7 +489,7 @@ COMMANDS: dict[str, Command] = {
         writes=1,
     ),
     "search": Command(
-        "search femur --run toy -q",
+        "search -q femur --run toy",
         "warning",
         (
             SETTING,
@@ -503,7 +503,7 @@ COMMANDS: dict[str, Command] = {
         writes=3,
     ),
     "search out": Command(
-        "search femur --run toy --out {out}/hits.png -q", "search", makes="out/hits.png", writes=3
+        "search -q femur --run toy --out {out}/hits.png", "search", makes="out/hits.png", writes=3
     ),
     "model import": Command(
         "model import {given}/clip.pt --name taken",
