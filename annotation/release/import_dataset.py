@@ -1,7 +1,9 @@
 """Make a study of a data set that somebody else exported: frames, masks, captions and splits."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from sono.annotation.release.received import Received, read_samples
 from sono.annotation.release.records import SPLIT_NAMES
 from sono.annotation.release.samples import FACTS
 from sono.curation.core.atomic import check_inside, file_sha256, read_regular, write_bytes
-from sono.curation.core.column_values import MASK_SOURCES, MASK_STATES
+from sono.curation.core.column_values import ID_PATTERN, MASK_SOURCES, MASK_STATES
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import checksum_of, encode_png, frame_file, image_id_of
 from sono.curation.core.pseudonyms import pseudonym
@@ -23,8 +25,10 @@ from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 
+ID = re.compile(r"[0-9a-f]{16,64}")  # of frames and masks in the data sets of sono
 TEMPLATE = "imported-{:02}"  # of the first caption of a frame, of the second, ...
 CHECKSUMS = "SHA256SUMS"
+KINDS = {str: "a text", int: "a whole number", float: "a number", list: "a list of texts"}
 SPLITS = {name: split for split, name in SPLIT_NAMES.items()} | {"val": "val"}
 
 
@@ -59,7 +63,7 @@ def import_dataset(workspace: Workspace, folder: Path) -> ImportedSummary:
     planes = workspace.planes()
     with workspace.lock():
         for sample in read_samples(folder):
-            row = _image(workspace, sample)
+            row = _image(workspace, sample, folder)
             planes.check([row["plane"]])
             if row["image_id"] in images:
                 raise SonoError(
@@ -73,6 +77,8 @@ def import_dataset(workspace: Workspace, folder: Path) -> ImportedSummary:
                 made = mask_row(row, mask.pixels, mask.structure, fields.pop("source"), **fields)
                 masks.append(made)
                 texts.append((row["image_id"], str(made["mask_id"]), mask.structure, mask.captions))
+        if not images:
+            raise SonoError(f"{folder}: has no sample; copy the data set again")
         table = from_rows(IMAGES, list(images.values()))
         captions, findings = _captions(workspace, table, texts)
         sources = [_source(row, folder) for row in images.values()]
@@ -92,9 +98,10 @@ def _check_sums(folder: Path) -> int:
     listing = folder / CHECKSUMS
     if not listing.exists():
         return 0
-    lines = read_regular(listing).decode("utf-8").splitlines()
+    lines = read_regular(listing).decode("utf-8", "backslashreplace").splitlines()
     for line in lines:
-        digest, _, name = line.partition("  ")
+        digest, _, name = line.partition(" ")
+        name = name[1:]  # after a second space, or the * of `sha256sum --binary`
         check_inside(folder / name, folder)
         if not (folder / name).is_file() or file_sha256(folder / name) != digest:
             raise SonoError(
@@ -103,10 +110,21 @@ def _check_sums(folder: Path) -> int:
     return len(lines)
 
 
-def _image(workspace: Workspace, sample: Received) -> dict[str, Any]:
+def _image(workspace: Workspace, sample: Received, folder: Path) -> dict[str, Any]:
     """A row of the images table; a sample without an id of sono gets that of its pixels."""
     given = sample.values
-    image_id = str(given.get("image_id") or image_id_of(sample.gray))
+    image_id = given.get("image_id") or image_id_of(sample.gray)
+    for name, kind in (FACTS | {"plane": str}).items():
+        if not _is(given.get(name), kind):
+            raise SonoError(
+                f"{folder}: sample {sample.name}: {name} is {given[name]!r:.80}, which is not "
+                f"{KINDS[kind]}; export it again"
+            )
+    if not isinstance(image_id, str) or not ID.fullmatch(image_id):
+        raise SonoError(
+            f"{folder}: sample {sample.name}: image_id is {image_id!r:.80}, which is no id of "
+            "sono (16 to 64 of the digits 0 to 9 and a to f); export it again"
+        )
     if sample.split not in SPLITS:
         raise SonoError(f"sample {sample.name}: unknown split '{sample.split}'")
     split = SPLITS[sample.split]
@@ -125,12 +143,25 @@ def _image(workspace: Workspace, sample: Received) -> dict[str, Any]:
     }
 
 
+def _is(value: object, kind: type) -> bool:
+    """Whether a fact is unknown or of its type; a whole number is also a decimal one."""
+    if value is None:
+        return True
+    if kind is list:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if kind is float:
+        return type(value) in (int, float) and isfinite(value)  # type: ignore[arg-type]
+    return type(value) is kind and (kind is not int or abs(value) < 1 << 31)  # type: ignore[arg-type]
+
+
 def _mask_fields(values: dict[str, Any]) -> dict[str, Any]:
     """Source, state and id of a mask; one that does not say so is a proposal."""
     source, state = values.get("source", "import"), values.get("state", "proposed")
     if source not in MASK_SOURCES or state not in MASK_STATES:
         raise SonoError(f"a mask has the unknown source '{source}' or state '{state}'")
     given = values.get("mask_id")
+    if given is not None and not (isinstance(given, str) and re.fullmatch(ID_PATTERN, given)):
+        raise SonoError(f"a mask has the id {given!r:.80}, which is no id; export it again")
     return {"source": source, "state": state} | ({"mask_id": given} if given else {})
 
 

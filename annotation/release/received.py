@@ -14,14 +14,26 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sono.annotation.release.sonoclip import STEMS
-from sono.curation.core.atomic import MAX_TEXT_BYTES, check_inside, read_json, read_regular
+from sono.annotation.weights.weight_files import short
+from sono.curation.core.atomic import (
+    MAX_TEXT_BYTES,
+    check_inside,
+    check_regular,
+    read_json,
+    read_regular,
+)
 from sono.curation.core.column_values import ID_PATTERN
 from sono.curation.core.errors import SonoError
 from sono.curation.core.rle import decode
 from sono.curation.readers.images import read_image
 
 MAX_PICTURE_BYTES = 1 << 28
+MAX_PIXELS = 1 << 26  # of a mask
 _ID = re.compile(ID_PATTERN)
+# what reading fields of another type than ours raises
+WRONG_FIELDS = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,16 @@ def read_samples(folder: Path) -> Iterator[Received]:
     }
     for pattern, reader in readers.items():
         if any(folder.glob(pattern)):
-            yield from reader(folder)
+            for path in folder.glob(pattern):
+                check_inside(path, folder)
+                check_regular(path)
+            try:
+                yield from reader(folder)
+            except WRONG_FIELDS as error:
+                raise SonoError(
+                    f"{folder}: not the fields of such a data set ({type(error).__name__}: "
+                    f"{short(error)}); export or copy it again"
+                ) from error
             return
     raise SonoError(
         f"{folder}: not a data set that is read here; it has none of {', '.join(readers)} (give "
@@ -107,11 +128,18 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             names = kinds.get("plane", {}).get("names")
             for group in range(file.num_row_groups):
                 for row in file.read_row_group(group).to_pylist():
-                    if names and row["plane"] is not None:
-                        row["plane"] = names[row["plane"]]
+                    if names is not None and row["plane"] is not None:
+                        row["plane"] = _class_name(names, row["plane"], path)
                     yield row
-    except (pa.ArrowException, OSError, ValueError, IndexError) as error:
+    except (pa.ArrowException, OSError, *WRONG_FIELDS) as error:
         raise SonoError(f"{path}: not a readable table ({error}); copy it again") from error
+
+
+def _class_name(names: object, number: object, path: Path) -> str:
+    """The name of a class; SonoError for a number without a name."""
+    if isinstance(names, list) and type(number) is int and 0 <= number < len(names):
+        return str(names[number])
+    raise SonoError(f"{path}: plane {number!r} is no class of this table; export it again")
 
 
 def _of_row(place: str, row: dict[str, Any], split: str, picture: bytes, mask_of: Any) -> Received:
@@ -120,36 +148,63 @@ def _of_row(place: str, row: dict[str, Any], split: str, picture: bytes, mask_of
             ReceivedMask(
                 _gray(mask_of(one), f"{place}, mask {one['mask_id']}") > 127,
                 one["structure"],
-                tuple(one["captions"]),
+                _texts(one["captions"]),
                 one,
             )
             for one in row["masks"]
         )
         name = str(row["image_id"])
         gray = _gray(picture, f"{place}, frame {name}")
-        return Received(name, gray, split, row, tuple(row["captions"]), masks)
-    except (KeyError, TypeError) as error:
-        raise SonoError(f"{place}: lacks the column {error}; export it again") from error
+        return Received(name, gray, split, row, _texts(row["captions"]), masks)
+    except WRONG_FIELDS as error:
+        raise SonoError(
+            f"{place}: not the columns of a frame ({type(error).__name__}: {short(error)}); export "
+            "it again"
+        ) from error
 
 
 def _webdataset(folder: Path) -> Iterator[Received]:
     for path in sorted(folder.glob("*-*.tar")):
         try:
             with tarfile.open(path) as shard:
-                parts: dict[str, bytes] = {}
-                for member in shard:
-                    stem, _, suffix = member.name.partition(".")
-                    stream = shard.extractfile(member)
-                    if member.size > MAX_PICTURE_BYTES or stream is None:
-                        raise SonoError(f"{path}: {member.name} is no file of a sample")
-                    parts[suffix] = stream.read()
-                    if suffix == "json":  # the last of a sample
-                        values = json.loads(parts["json"])
-                        gray = _gray(parts["png"], f"{path}, frame {stem}")
-                        yield _of_json(str(path), stem, gray, path.name.rsplit("-", 1)[0], values)
-                        parts = {}
-        except (tarfile.TarError, OSError, ValueError, KeyError, EOFError) as error:
-            raise SonoError(f"{path}: not a readable shard ({error}); copy it again") from error
+                split = path.name.rsplit("-", 1)[0]
+                for stem, parts in _grouped(shard, path):
+                    values = json.loads(parts["json"])
+                    gray = _gray(parts["png"], f"{path}, frame {stem}")
+                    yield _of_json(str(path), stem, gray, split, values)
+        except (tarfile.TarError, OSError, EOFError, *WRONG_FIELDS) as error:
+            raise SonoError(
+                f"{path}: not a readable shard ({type(error).__name__}: {short(error)}); copy it "
+                "again"
+            ) from error
+
+
+def _grouped(shard: tarfile.TarFile, path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The files of each sample by suffix; they follow each other and share the stem.
+
+    Raises SonoError for a sample without picture or JSON, as the end of a cut shard.
+    """
+    stem, parts = "", dict[str, bytes]()
+    for member in shard:
+        name, _, suffix = member.name.partition(".")
+        stream = shard.extractfile(member)
+        if member.size > MAX_PICTURE_BYTES or stream is None or (suffix in parts and name == stem):
+            raise SonoError(f"{path}: {member.name} is no file of a sample")
+        if parts and name != stem:
+            yield stem, _complete(stem, parts, path)
+            parts = {}
+        stem = _safe(name, path)
+        parts[suffix] = stream.read()
+    if parts:
+        yield stem, _complete(stem, parts, path)
+
+
+def _complete(stem: str, parts: dict[str, bytes], path: Path) -> dict[str, bytes]:
+    if {"png", "json"} - parts.keys():
+        raise SonoError(
+            f"{path}: sample {stem} has no picture or no JSON; the shard was cut, copy it again"
+        )
+    return parts
 
 
 def _sonoclip(folder: Path) -> Iterator[Received]:
@@ -184,16 +239,20 @@ def _of_json(
     try:
         caption = values.get("caption")
         captions = values.get("captions") or ([caption] if caption else [])
+        if not isinstance(captions, list):
+            raise TypeError("captions are no list")
         masks = tuple(_masks_of(values))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SonoError(f"{place}: not the fields of a sample ({error!r})") from error
+    except WRONG_FIELDS as error:
+        raise SonoError(
+            f"{place}: not the fields of a sample ({type(error).__name__}: {short(error)})"
+        ) from error
     for mask in masks:
         if mask.pixels.shape != gray.shape:
             raise SonoError(
                 f"{place}: a mask has {mask.pixels.shape[0]} x {mask.pixels.shape[1]} pixels, the "
                 f"picture {gray.shape[0]} x {gray.shape[1]}; masks are never turned or scaled"
             )
-    return Received(str(values.get("image_id", stem)), gray, split, values, tuple(captions), masks)
+    return Received(stem, gray, split, values, _texts(captions), masks)
 
 
 def _masks_of(values: dict[str, Any]) -> Iterator[ReceivedMask]:
@@ -202,7 +261,7 @@ def _masks_of(values: dict[str, Any]) -> Iterator[ReceivedMask]:
     if "seudo_masks" not in values:  # webdataset
         for one in described:
             yield ReceivedMask(
-                _pixels(one["segmentation"]), one["structure"], tuple(one["captions"]), one
+                _pixels(one["segmentation"]), one["structure"], _texts(one["captions"]), one
             )
         return
     spans, texts = values.get("ref_exps", []), values.get("mask_captions")
@@ -211,12 +270,21 @@ def _masks_of(values: dict[str, Any]) -> Iterator[ReceivedMask]:
         named = values["caption"][slice(*spans[number])] if number < len(spans) else ""
         text = texts[number] if texts else named
         structure = own.get("structure") or named or text
-        captions = own.get("captions", [text] if text else [])
-        yield ReceivedMask(_pixels(runs), str(structure), tuple(captions), own)
+        captions = _texts(own.get("captions", [text] if text else []))
+        yield ReceivedMask(_pixels(runs), str(structure), captions, own)
+
+
+def _texts(captions: object) -> tuple[str, ...]:
+    """Captions; TypeError unless they are a list of texts."""
+    if not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
+        raise TypeError("captions are no list of texts")
+    return tuple(captions)
 
 
 def _pixels(runs: dict[str, Any]) -> NDArray[np.bool_]:
     height, width = runs["size"]
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"a mask of {height} x {width} pixels")
     return decode(runs["counts"], int(height), int(width))
 
 
