@@ -8,6 +8,7 @@ from typing import Any
 from sono import __version__
 from sono.annotation.release.card_config import CardConfig
 from sono.annotation.release.questions import NOT_STATED
+from sono.annotation.weights.weight_files import short
 from sono.curation.core.atomic import read_regular, write_text
 from sono.curation.core.errors import SonoError
 from sono.curation.core.markdown import markdown_table
@@ -46,9 +47,16 @@ def write_model_card(workspace: Workspace, run: str | None = None) -> ModelCardS
     target = folder / CARD
     if target.exists() and not read_regular(target).startswith(MARK.encode()):
         raise SonoError(f"{target}: is not a card of sono; move it, it would be overwritten")
-    facts = run_facts(folder)
-    asked = list(answers(facts, workspace.settings("card", CardConfig)))
-    write_text(target, MARK + card_text(facts, asked))
+    facts, config = run_facts(folder), workspace.settings("card", CardConfig)
+    try:
+        asked = list(answers(facts, config))
+        text = card_text(facts, asked)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise SonoError(
+            f"{folder}: its record or an evaluation has other fields than sono writes "
+            f"({type(error).__name__}: {short(error)}); run `sono eval` again"
+        ) from error
+    write_text(target, MARK + text)
     missing = unanswered(asked)
     return ModelCardSummary(
         target,

@@ -43,7 +43,7 @@ PLAIN = words_of(
     region area marked highlighted highlight highlights mask masked labeled labelled delineated
     corresponds represents pregnancy gestation gestational age aged old week weeks day days
     completed presentation lie lies lying position positioned side sides finding findings noted
-    note notes reported report reports listed lists there has have along together also well
+    note notes reported report reports listed lists there has have along together also
     appear appears appearing appeared reveal reveals revealing revealed illustrate illustrates
     illustrating illustrated feature features featuring featured observe observes observed found
     focus focuses focusing focused provide provides provided provided capture being been within
@@ -66,6 +66,14 @@ _WORDS = {word: number for number, word in enumerate(_ONES)} | _TENS
 _NUMBER_WORD = re.compile(
     rf"\b(?:({'|'.join(_TENS)})(?: ({'|'.join(_ONES[1:10])}))?|({'|'.join(_ONES)}))\b"
 )
+_AS_WELL = re.compile(r"\bas well(?: as)?\b")
+_SIZES = re.compile(
+    r"\b(?:bpd|ofd|hc|ac|fl|crl|efw|nt|biparietal|occipitofrontal|head circumference|"
+    r"abdominal circumference|(?:femur|crown rump) length)\b"
+)
+_SHORT = {"biparietal": "bpd", "occipitofrontal": "ofd", "head circumference": "hc",
+          "abdominal circumference": "ac", "femur length": "fl",
+          "crown rump length": "crl"}  # fmt: skip
 _OTHER_SIGN = re.compile(r"[^a-z0-9 ,.;:()'+/-]")
 _WEEKS = r"(?:(?:completed |full |gestational )?weeks?|w)"
 _DAYS = r"(?:,| and|,? plus)? ?(\d) ?(?:days?|d)\b"
@@ -81,8 +89,9 @@ class _Stated:
     planes: frozenset[str]
     structures: frozenset[str]
     findings: frozenset[tuple[str, bool]]  # and whether it is of the study
-    sides: frozenset[str]
-    negations: int
+    sides: frozenset[tuple[str, str]]  # with the structure or plane next to each
+    negations: tuple[str, ...]  # what each of them denies
+    sizes: tuple[str, ...]  # the names of measures, in the order of their numbers
     numbers: tuple[str, ...]  # in order
     units: tuple[str, ...]
     words: frozenset[str]
@@ -111,7 +120,7 @@ class RewriteCheck:
             "finding": own.findings != other.findings,
             "laterality": own.sides != other.sides,
             "negation": own.negations != other.negations,
-            "number": own.numbers != other.numbers,
+            "number": (own.numbers, own.sizes) != (other.numbers, other.sizes),
             "unit": own.numbers == other.numbers and own.units != other.units,
             "lost": bool(own.words - other.words - PLAIN),
             "added": bool(other.words - own.words - PLAIN),
@@ -119,24 +128,26 @@ class RewriteCheck:
         return [code for code, differs in unlike.items() if differs]
 
     def _stated(self, text: str, findings: Collection[str]) -> _Stated:
-        left = _plain(text)
+        left = whole = _AS_WELL.sub("and", _plain(text))
         named, left = _take(left, _whole(map(_plain, findings)))
         of_study = {name: "study" in _clause(left, place) for name, place in named.items()}
         names, left = _take(left, self._plane_names)
         terms, left = _take(left, self._terms)
+        sides, negations = _bound(whole, left)
+        sizes = tuple(_SHORT.get(name, name) for name in _SIZES.findall(left))
         left = _NUMBER_WORD.sub(_digits, left)
         ages = [match for match in _AGE.finditer(left) if match[0]]
         left = _AGE.sub(" ", left)
         numbers = _MEASURE.findall(left)
         words = re.findall(r"[a-z0-9]+(?:'[a-z]+)?", _MEASURE.sub(" ", left))
-        sides = {_SIDES[word] for word in words if word in _SIDES}
         return _Stated(
             frozenset(_age(match) for match in ages),
             frozenset(_bare(name) for name in names) | (terms.keys() & self._names),
             frozenset(terms) - self._names,
             frozenset(of_study.items()),
-            frozenset(sides),
-            sum(word in _NEGATIONS for word in words),
+            sides,
+            negations,
+            sizes,
             tuple(number for number, _ in numbers),
             tuple(unit for _, unit in numbers),
             frozenset(words) - _SIDES.keys() - _NEGATIONS,
@@ -165,6 +176,37 @@ class RewriteCheck:
         words = _whole([*self._names, *map(_plain, self.planes.structures)])
         # the femur length is a size, not a femur that is shown
         return re.compile(rf"(?:{words.pattern})(?! (?:length|circumference|diameter)\b)")
+
+
+def _bound(whole: str, left: str) -> tuple[frozenset[tuple[str, str]], tuple[str, ...]]:
+    """Each side with the nearest term, and what the negations deny: the next term or finding.
+
+    In `left` the terms of the text `whole` are underscores.
+    """
+    words = [
+        (whole[match.start() : match.end()], "_" in match[0])
+        for match in re.finditer(r"_+|[a-z]+", left)
+    ]
+    terms = [place for place, (_, is_term) in enumerate(words) if is_term]
+    denied = [place for place, (word, is_term) in enumerate(words)
+              if is_term or word.startswith("finding")]  # fmt: skip
+    sides, negations = set(), []
+    for place, (word, _) in enumerate(words):
+        if word in _SIDES:
+            # "the plane on the left side" against "the left femur"
+            of_before = words[place + 1 : place + 2] in ([("side", False)], [("sides", False)])
+            before = [term for term in terms if term < place]
+            near = (
+                before[-1]
+                if of_before and before
+                else min(terms, key=lambda term: (abs(term - place), -term), default=None)
+            )
+            sides.add((_SIDES[word], "" if near is None else _bare(words[near][0])))
+        if word in _NEGATIONS:
+            behind = [one for one in denied if one > place] or denied[::-1] or [place]
+            target = words[behind[0]][0]
+            negations.append("finding" if target.startswith("finding") else _bare(target))
+    return frozenset(sides), tuple(sorted(negations))
 
 
 def _plain(text: str) -> str:

@@ -150,6 +150,10 @@ def rewrite_captions(workspace: Workspace, client: ChatClient, plan: RewritePlan
                 f"changed; start the server, check --url and --model '{client.model}', and run "
                 "the command again"
             )
+        for task in plan.tasks:  # the file may have been edited since
+            key = answer_key(plan.template, task)
+            if text := known.get(key, {}).get("text"):
+                known[key] = _judged(task, text, rules)
         added = _add(workspace, plan, known, rules)
     check_privacy(workspace)
     kept = [known[key] for task in plan.tasks if (key := answer_key(plan.template, task)) in known]
@@ -228,6 +232,8 @@ def _answers(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for line in file:
             try:
                 row = json.loads(line)
-                yield str(row["key"]), {"refused": list(row["refused"]), "text": row.get("text")}
+                known = {"refused": [str(one) for one in row["refused"]], "text": row.get("text")}
+                if isinstance(known["text"], str | None):
+                    yield str(row["key"]), known
             except (ValueError, TypeError, KeyError):
                 continue

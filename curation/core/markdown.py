@@ -1,13 +1,15 @@
 """Tables of GitHub's Markdown."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 
 def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table with one line per row; line breaks and bars within cells are made harmless."""
+    """A table with one line per row; line breaks, bars and tags within cells are made harmless."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
 def _cell(value: object) -> str:
-    return " ".join(str(value).replace("|", "\\|").split())
+    text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", str(value))
+    return " ".join(text.replace("|", "\\|").split())

@@ -3,6 +3,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -246,3 +247,24 @@ def test_the_command_shows_the_cost_and_asks_before_it_sends(
     done = CliRunner().invoke(app, [*line, "--yes", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["accepted"] == 20
+
+
+def test_headers_that_never_end_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_client, "TRIES", 1)
+    over = threading.Event()
+
+    def answer(listener: socket.socket) -> None:
+        one, _ = listener.accept()
+        with one, suppress(OSError):
+            one.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not over.wait(0.1):
+                one.sendall(b"X: y\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        began = time.monotonic()
+        with pytest.raises(chat_client.NoAnswerError, match="too slow"):
+            chat_client.ChatClient(url, "toy", 0.5).ask("x", "y")
+        over.set()
+    assert time.monotonic() - began < 8

@@ -70,6 +70,39 @@ def test_an_empty_or_endless_text_is_refused() -> None:
     assert CHECK.differences(CAPTION, FAITHFUL * 9, FINDINGS) == ["length"]
 
 
+BRAIN = (
+    "A fetal ultrasound image of the transventricular plane at 22 weeks, showing the left lateral "
+    "ventricle and the cavum septi pellucidi; no finding; ac 210 mm, bpd 55 mm."
+)
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "codes"),
+    [
+        (", showing the left lateral ventricle and the cavum septi pellucidi; no findings.", []),
+        (" with the cavum septi pellucidi as well as the left lateral ventricle; no finding.", []),
+        (
+            " with finding, showing no left lateral ventricle and the cavum septi pellucidi.",
+            ["negation"],
+        ),
+        (
+            ", showing the lateral ventricle and the left cavum septi pellucidi; no finding.",
+            ["laterality"],
+        ),
+        (
+            ", the cavum septi pellucidi and the left lateral ventricle lying well; no finding.",
+            ["added"],
+        ),
+    ],
+)
+def test_sides_and_denials_belong_to_what_they_are_said_of(rewrite: str, codes: list[str]) -> None:
+    whole = f"Transventricular plane at 22 weeks, ac 210 mm, bpd 55 mm{rewrite}"
+    assert CHECK.differences(BRAIN, whole) == codes
+    if not codes:
+        swapped = whole.replace("ac 210 mm, bpd 55 mm", "bpd 210 mm, ac 55 mm")
+        assert CHECK.differences(BRAIN, swapped) == ["number"]
+
+
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_planted_changes_are_found_and_faithful_rewrites_pass(name: str) -> None:
     found = measure(GRAMMARS[name], 100)

@@ -66,6 +66,15 @@ def test_what_is_no_card_or_is_damaged_is_refused(trained: Workspace) -> None:
         (folder / "metrics.json").write_text(content)
         with pytest.raises(SonoError, match=r"eval/B.*run `sono eval` again"):
             write_model_card(trained)
+    whole = {"candidates": [], "first_line": "x", "groups": [], "region_control": {}}
+    whole |= {"probabilities": {}, "verdict": "x", "strata": None}
+    (folder / "metrics.json").write_text(json.dumps(whole))
+    with pytest.raises(SonoError, match="other fields than sono writes"):
+        write_model_card(trained)
     (folder / "metrics.json").unlink()
+    record = trained.runs / "toy" / "run.json"
+    record.write_text(record.read_text().replace('"A"', '"<script>x</script>"'))
+    text = write_model_card(trained).path.read_text(encoding="utf-8")
+    assert "<script" not in text and "&lt;script>" in text
     with pytest.raises(SonoError, match="is a checkpoint; give its run, 'toy'"):
         write_model_card(trained, "toy/end")
