@@ -232,7 +232,9 @@ def model_card(
     from sono.curation.core.workspace import Workspace
     from sono.evaluation.model_card import write_model_card
 
-    show(write_model_card(Workspace.find(workspace), run), as_json)
+    result = write_model_card(Workspace.find(workspace), run)
+    step = "state the rest under [card] in sono.toml, and give the command again"
+    show(result, as_json, next_step=step if result.not_stated else "")
 
 
 @app.command("search")

@@ -41,7 +41,7 @@ MEANINGS = {**ERRORS, **REMARKS, **ROW_REMARKS}
 
 _TEMPLATE = "correct the template, then sono captions build"
 _TEXT = "correct the text on the page of sono masks review, or build the captions again"
-_LABEL = "correct the label in the records or the mask, then sono captions build"
+_LABEL = "sono captions build; if it stays, correct the label in the records or the mask"
 FIXES = MappingProxyType(
     {
         **dict.fromkeys(ERRORS, _TEXT),

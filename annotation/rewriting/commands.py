@@ -18,7 +18,9 @@ def rewrite(
         bool,
         typer.Option("--allow-remote", help="Send captions to a server on another computer."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask without a confirmation.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Send the texts without asking first.")
+    ] = False,
     seconds: Annotated[float, typer.Option(min=1, help="Time limit of an answer.")] = 60.0,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

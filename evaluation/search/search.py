@@ -131,13 +131,15 @@ def _read_query(image: Path, task: ReadTask, engine: Engine) -> Reading:
     """The picture of the query, read in a worker as by `sono predict`."""
     paths = list_sources(image)
     if len(paths) != 1:
-        raise SonoError(f"{image}: {len(paths)} files; --image takes one picture")
+        raise SonoError(f"--image takes one picture, but this place has {len(paths)} files")
     read = partial(read_file, task)
     batches = run_batches(engine, read, paths, partial(crashed, task), "reading")
     reading = next(each for batch in batches for each in batch)
     if not len(reading.squares):
+        # without the path, which may be private, as in `sono predict`
         raise SonoError(
-            f"{image}: gives no frame: {reading.message} ({', '.join(reading.reasons)})"
+            f"the picture of --image gives no frame: {reading.message} "
+            f"({', '.join(reading.reasons)})"
         )
     return reading
 

@@ -238,7 +238,7 @@ def test_wrong_input_is_one_line(
         ("the sheet is a PNG", {"text": "a", "out": tmp_path / "hits.jpg"}),
         ("gives no frame: not an image", {"image": text}),
         ("does not exist", {"image": tmp_path / "none.png"}),
-        ("files; --image takes one picture", {"image": study.frames.parent}),
+        ("--image takes one picture, but", {"image": study.frames.parent}),
         ("no run 'gone'", {"text": "a", "run": "gone"}),
     ]
     (tmp_path / "two.png").write_text("another")
