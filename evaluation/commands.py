@@ -18,6 +18,9 @@ from sono.curation.core.cli_options import (
 app = typer.Typer()
 model_app = typer.Typer()
 
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="Name or folder of the run.", show_default="the newest")
+]
 OutputOption = Annotated[
     list[Path] | None,
     typer.Option("--output", help="Write the table as .html, .csv, .md or .tex. Repeatable."),
@@ -29,9 +32,7 @@ def evaluate(
     center: Annotated[
         str | None, typer.Option(help="Evaluate on all frames of this center.")
     ] = None,
-    run: Annotated[
-        str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")
-    ] = None,
+    run: RunOption = None,
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Accept a center that was trained on.")
     ] = False,
@@ -106,9 +107,7 @@ def probe(
         str,
         typer.Argument(help="plane, center, machine, another column of labels, ga_days, or masks."),
     ] = "plane",
-    run: Annotated[
-        str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")
-    ] = None,
+    run: RunOption = None,
     encoder: Annotated[
         str | None,
         typer.Option(help="Weights of an image encoder in place of a run: a file, or imagenet."),
@@ -170,9 +169,7 @@ def compare(
 @app.command("predict")
 def predict(
     files: Annotated[list[Path], typer.Argument(help="Files and folders, as for sono qc.")],
-    run: Annotated[
-        str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")
-    ] = None,
+    run: RunOption = None,
     mask: Annotated[
         Path | None,
         typer.Option(help="A picture that is not black in the region, for one file."),
@@ -251,9 +248,7 @@ def search(
         bool, typer.Option("--no-masks", help="Compare words with complete frames only.")
     ] = False,
     center: Annotated[str | None, typer.Option(help="Search the frames of this center.")] = None,
-    run: Annotated[
-        str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")
-    ] = None,
+    run: RunOption = None,
     top: Annotated[int, typer.Option(min=1, max=1000, help="Number of hits.")] = 20,
     out: Annotated[
         Path | None, typer.Option(help="The PNG of the hits.", show_default="search.png")

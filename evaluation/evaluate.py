@@ -68,7 +68,7 @@ from sono.evaluation.statistics.bootstrap import Draws, cluster_index
 from sono.evaluation.statistics.metrics import cosines
 from sono.evaluation.summaries import Scored
 from sono.evaluation.view import EvaluationResult
-from sono.evaluation.zero_shot import Frames, best_device, class_features, mode_features
+from sono.evaluation.zero_shot import Frames, best_device, mode_features
 from sono.templates.loader import CaptionTemplates, load_templates
 from sono.training.data.frame_cache import kept_frames
 from sono.training.model.checkpoints import (
@@ -123,7 +123,7 @@ def evaluate(
     study = _study(workspace, model, info, selection, settings, engine or Engine())
     sets = study.prompt_sets(options.prompts)  # before the frames are encoded
     plan = _plan(study)
-    scored, features = _score(study, plan)
+    scored, features = _score(study, plan, sets[TRAINING].together)
     regions, control = _region_control(study, scored, features["all_one"])
     scored, weighting = _with_proposed_regions(study, scored)
     calibration = fit_calibration(study.validation)
@@ -292,8 +292,13 @@ def _plan(study: _Study) -> MaskPlan:
     return plan_masks(annotated, proposed, study.settings.seed)
 
 
-def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.float32]]]:
-    """Cosines [frames, planes] and image features [frames, d] of each mode with masks."""
+def _score(
+    study: _Study, plan: MaskPlan, texts: NDArray[np.float32]
+) -> tuple[Scored, dict[str, NDArray[np.float32]]]:
+    """Cosines [frames, planes] and image features [frames, d] of each mode with masks.
+
+    `texts` [planes, d] are those of all planes.
+    """
     image_ids, side = study.image_ids, study.model.image_size
     modes = [mode for mode in study.settings.modes if plan.can(mode)]
     features = mode_features(
@@ -302,9 +307,6 @@ def _score(study: _Study, plan: MaskPlan) -> tuple[Scored, dict[str, NDArray[np.
         modes,
         lambda mode, number: mask_for(plan, mode, image_ids[number], side),
         study.settings.batch_size,
-    )
-    texts = class_features(
-        study.model, [study.templates.render_prompts(p.name) for p in study.planes.planes]
     )
     ids = [plane.id for plane in study.planes.planes]
     scores = {mode: cosines(features[mode], texts) for mode in modes if mode in features}

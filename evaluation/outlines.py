@@ -12,14 +12,19 @@ import numpy as np
 
 from sono.annotation.proposers import OutlineProposer, propose_each_kind
 from sono.curation.core.arrays import Mask
-from sono.curation.core.console import warn
 from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import picture_of, read_stored
 from sono.curation.core.rle import decode, encode
 from sono.curation.core.workspace import Workspace
 from sono.training.data.frame_cache import FOLDER
-from sono.training.data.mapped_arrays import Arrays, whole_arrays, write_arrays
+from sono.training.data.mapped_arrays import (
+    Arrays,
+    bytes_of_text,
+    keep_arrays,
+    text_of_bytes,
+    whole_arrays,
+)
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,9 @@ def _read(path: Path) -> dict[str, tuple[StoredMask, ...]]:
     if arrays is None:
         return {}
     masks = iter(arrays["masks"].tolist())
-    counts, start = arrays["counts"].tobytes().decode("ascii"), 0
+    counts, start = text_of_bytes(arrays["counts"]), 0
     found: dict[str, list[StoredMask]] = {
-        name: [] for name in arrays["pictures"].tobytes().decode("ascii").splitlines()
+        name: [] for name in text_of_bytes(arrays["pictures"]).splitlines()
     }
     for outlines, number in zip(found.values(), arrays["outlines"].tolist(), strict=True):
         for height, width, length in (next(masks) for _ in range(number)):
@@ -119,14 +124,9 @@ def _write(path: Path, found: Outlines) -> None:
     masks = [mask for outlines in found.values() for mask in outlines]
     sizes = [(mask.height, mask.width, len(mask.counts)) for mask in masks]
     parts: Arrays = {
-        "pictures": np.frombuffer("\n".join(found).encode("ascii"), np.uint8),
+        "pictures": bytes_of_text("\n".join(found)),
         "outlines": np.array([len(outlines) for outlines in found.values()], np.uint32),
         "masks": np.array(sizes, np.uint32).reshape(-1, 3),
-        "counts": np.frombuffer("".join(mask.counts for mask in masks).encode("ascii"), np.uint8),
+        "counts": bytes_of_text("".join(mask.counts for mask in masks)),
     }
-    shapes = {name: (part.dtype, part.shape) for name, part in parts.items()}
-    try:
-        path.parent.mkdir(exist_ok=True)
-        write_arrays(path, _key(), shapes, parts.values())
-    except OSError as error:
-        warn(f"{path}: cannot be written ({error.strerror}); the next evaluation searches again")
+    keep_arrays(path, _key(), parts, "the next evaluation searches again")

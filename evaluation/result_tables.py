@@ -181,7 +181,7 @@ def _score_tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:
             Cell(
                 {"constant": "constant_answer"}.get(baseline, baseline),
                 group["title"],
-                _exact(values[name]),
+                exact(values[name]),
                 _counts(group),
             )
             for baseline in ("majority_class", "constant")
@@ -206,13 +206,13 @@ def _region_tables(control: Mapping[str, Any]) -> Iterator[ResultTable]:
         Cell(name, way, Interval.from_dict(row[way]), _counts(row[way]))
         for name, row in control["conditions"].items()
         for way in ways
-    ] + [Cell("chance", way, _exact(control["chance"][way]), {}) for way in ways]
+    ] + [Cell("chance", way, exact(control["chance"][way]), {}) for way in ways]
     yield ResultTable("region_naming", ("mask", "candidates"), PERCENT, tuple(naming))
     gains = {f"own_minus_{name}": row for name, row in control["differences"].items()}
     yield ResultTable("region_gain", ("difference", ""), POINTS, _cells(gains))
     follow = [*_cells({"all": control["follow"]})]
     follow += [
-        Cell(row["structure"], "", _exact(row["follow"]), _counts(row))
+        Cell(row["structure"], "", exact(row["follow"]), _counts(row))
         for row in control["structures"]
     ]
     yield ResultTable("follow_rate", ("structure", ""), PERCENT, tuple(follow))
@@ -220,7 +220,7 @@ def _region_tables(control: Mapping[str, Any]) -> Iterator[ResultTable]:
     yield ResultTable("cue_conflict", ("follows", ""), PERCENT, _cells(control["conflict"]))
     yield _phrasing_table("region_phrasings", control["phrasings"], control["conditions"]["own"])
     structures = [
-        Cell(row["structure"], way, _exact(row.get(way)), _counts(row))
+        Cell(row["structure"], way, exact(row.get(way)), _counts(row))
         for row in control["structures"]
         for way in ("own", "all_one", "place_and_shape", "among_all")
     ]
@@ -275,7 +275,7 @@ def _phrasing_table(
 
 def _recall_table(metrics: Mapping[str, Any]) -> ResultTable:
     cells = [
-        Cell(row["plane"], mode, _exact(recall), _counts(row["covered"][mode] | seen))
+        Cell(row["plane"], mode, exact(recall), _counts(row["covered"][mode] | seen))
         for row in metrics["classes"]
         for seen in [{"training_images": row["training_images"]}]
         for mode, recall in row["recall"].items()
@@ -288,7 +288,7 @@ def _confusion_tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:
     planes = metrics["planes"]
     for mode, matrix in metrics["confusion"].items():
         cells = tuple(
-            Cell(plane, answer, _exact(count), {})
+            Cell(plane, answer, exact(count), {})
             for plane, row in zip(planes, matrix, strict=True)
             for answer, count in zip([*planes, "undecided"], row, strict=True)
         )
@@ -325,18 +325,18 @@ def _probability_tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:
     found = metrics["probabilities"]
     counts, refusal = _counts(found), found["refusal"]
     measures = [
-        Cell(name, temperature, _exact(value), counts)
+        Cell(name, temperature, exact(value), counts)
         for temperature, row in found["measures"].items()
         for name, value in row.items()
     ]
     yield ResultTable("probabilities", ("measure", "temperature"), SCORE, tuple(measures))
     errors = [
-        Cell(plane, "", _exact(value), counts)
+        Cell(plane, "", exact(value), counts)
         for plane, value in zip(metrics["candidates"], found["class_errors"], strict=True)
     ]
     yield ResultTable("class_calibration", ("plane", ""), SCORE, tuple(errors))
-    risks = [Cell(share, "", _exact(value), counts) for share, value in found["risk"].items()]
-    risks.append(Cell("mean", "", _exact(found["aurc"]), counts))
+    risks = [Cell(share, "", exact(value), counts) for share, value in found["risk"].items()]
+    risks.append(Cell("mean", "", exact(found["aurc"]), counts))
     yield ResultTable("risk_by_coverage", ("answered_percent", ""), PERCENT, tuple(risks))
     cells = [
         Cell(measure, score, Interval.from_dict(refusal[score][measure]), _counts(refusal))
@@ -353,7 +353,7 @@ def _cells(rows: Mapping[str, Mapping[str, Any]]) -> tuple[Cell, ...]:
     )
 
 
-def _exact(value: float | None) -> Interval:
+def exact(value: float | None) -> Interval:
     """A number without interval."""
     return Interval.from_dict({"point": value, "low": None, "high": None})
 

@@ -124,7 +124,7 @@ class CaptionLinter:
 
     writer: CaptionWriter
     checks: RecordChecks
-    is_private: Callable[[str], bool]
+    is_private: Callable[[str], bool] | None  # None: there is no vault to search with
     _cache: dict[tuple[str, Facts, tuple[str, ...]], tuple[str, ...]] = field(default_factory=dict)
 
     def codes(self, text: str, facts: Facts, masked: tuple[str, ...]) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ class CaptionLinter:
         if text.strip():
             yield from self.checks.contradictions(text, facts)
             yield from self.checks.remarks(text, facts, masked)
-        if self.is_private(text):
+        if self.is_private and self.is_private(text):
             yield "private"
 
 
@@ -173,7 +173,7 @@ def lint_captions(workspace: Workspace) -> LintReport:
         {code: FIXES[code] for code in listed},
         _diversity(rows, workspace),
         _histogram(captions["tokens"]),
-        text_search(workspace) is not None,
+        linter.is_private is not None,
         found,
     )
 
@@ -187,9 +187,7 @@ def caption_linter(workspace: Workspace, images: pd.DataFrame) -> CaptionLinter:
     search = text_search(workspace)
     place = Path(workspace.path(CAPTIONS).name)
     find = partial(search.found_at, place, "column 'text'") if search else None
-    return CaptionLinter(
-        writer, checks, (lambda text: bool(find(text))) if find else lambda _: False
-    )
+    return CaptionLinter(writer, checks, (lambda text: bool(find(text))) if find else None)
 
 
 def _rows(

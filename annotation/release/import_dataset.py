@@ -149,9 +149,11 @@ def _is(value: object, kind: type) -> bool:
         return True
     if kind is list:
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
-    if kind is float:
-        return type(value) in (int, float) and isfinite(value)  # type: ignore[arg-type]
-    return type(value) is kind and (kind is not int or abs(value) < 1 << 31)  # type: ignore[arg-type]
+    if kind is str or isinstance(value, bool):
+        return kind is str and isinstance(value, str)
+    if kind is int:
+        return isinstance(value, int) and abs(value) < 1 << 31
+    return isinstance(value, int | float) and isfinite(value)
 
 
 def _mask_fields(values: dict[str, Any]) -> dict[str, Any]:

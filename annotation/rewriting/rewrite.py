@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,47 +114,24 @@ def rewrite_captions(workspace: Workspace, client: ChatClient, plan: RewritePlan
     Raises SonoError if the server cannot be reached at all, PrivacyError if an answer has private
     text.
     """
-    images = workspace.accepted_images(COLUMNS)
-    rules = caption_writer(workspace, images).rules
-    failed: Counter[str] = Counter()
+    rules = caption_writer(workspace, workspace.accepted_images(COLUMNS)).rules
+    judge = partial(_judged, rules, RewriteCheck(rules.planes))
     known = dict(plan.known)
-    asked = in_a_row = 0
-    path = workspace.root / ANSWERS
-    check_inside(path, workspace.root)
-    check_regular(path)
-    with (
-        workspace.lock(),
-        path.open("a", encoding="utf-8") as log,
-        progress("rewrite", len(plan.to_ask)) as advance,
-    ):
-        for task in plan.to_ask:
-            asked += 1
-            try:
-                answer = client.ask(PROMPT, task.text)
-            except NoAnswerError as error:
-                failed[str(error)] += 1
-                in_a_row += 1
-                if in_a_row == min(MAX_FAILURES, len(plan.to_ask)):
-                    break
-                continue
-            in_a_row = 0
-            key = answer_key(plan.template, task)
-            known[key] = _judged(task, answer, rules)
-            line = {"key": key, "model": client.model, **known[key]}
-            log.write(json.dumps(line, ensure_ascii=False) + "\n")
-            log.flush()
-            advance()
-        if failed and failed.total() == asked:
+    for task in plan.tasks:  # the file may have been edited since
+        key = answer_key(plan.template, task)
+        if text := known.get(key, {}).get("text"):
+            known[key] = judge(task, text)
+    with workspace.lock():
+        answers, failed = _ask_all(workspace.root / ANSWERS, client, plan, judge)
+        asked = len(answers) + failed.total()
+        if failed and not answers:
             reasons = ", ".join(f"{reason} ({count})" for reason, count in failed.items())
             raise SonoError(
                 f"{client.url}: no answer to {counted(asked, 'caption')}: {reasons}; nothing was "
                 f"changed; start the server, check --url and --model '{client.model}', and run "
                 "the command again"
             )
-        for task in plan.tasks:  # the file may have been edited since
-            key = answer_key(plan.template, task)
-            if text := known.get(key, {}).get("text"):
-                known[key] = _judged(task, text, rules)
+        known |= answers
         added = _add(workspace, plan, known, rules)
     check_privacy(workspace)
     kept = [known[key] for task in plan.tasks if (key := answer_key(plan.template, task)) in known]
@@ -169,9 +147,40 @@ def rewrite_captions(workspace: Workspace, client: ChatClient, plan: RewritePlan
     )
 
 
-def _judged(task: Task, answer: str, rules: LintRules) -> dict[str, Any]:
+def _ask_all(
+    path: Path, client: ChatClient, plan: RewritePlan, judge: Callable[[Task, str], dict[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], Counter[str]]:
+    """The judged answers by key, each kept at the end of the file `path`; and why others failed."""
+    check_inside(path, path.parent)
+    check_regular(path)
+    answers: dict[str, dict[str, Any]] = {}
+    failed: Counter[str] = Counter()
+    in_a_row = 0
+    with (
+        path.open("a", encoding="utf-8") as log,
+        progress("rewrite", len(plan.to_ask)) as advance,
+    ):
+        for task in plan.to_ask:
+            try:
+                answer = client.ask(PROMPT, task.text)
+            except NoAnswerError as error:
+                failed[str(error)] += 1
+                in_a_row += 1
+                if in_a_row == min(MAX_FAILURES, len(plan.to_ask)):
+                    break
+                continue
+            in_a_row = 0
+            key = answer_key(plan.template, task)
+            answers[key] = judge(task, answer)
+            line = {"key": key, "model": client.model, **answers[key]}
+            log.write(json.dumps(line, ensure_ascii=False) + "\n")
+            log.flush()
+            advance()
+    return answers, failed
+
+
+def _judged(rules: LintRules, check: RewriteCheck, task: Task, answer: str) -> dict[str, Any]:
     """The text of a faithful answer; of any other the codes alone, since it may hold anything."""
-    check = RewriteCheck(rules.planes)
     codes = check.differences(task.text, answer, task.findings)
     if not codes:
         # terms were compared with those of the caption, so only the form is left to check

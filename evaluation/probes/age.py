@@ -14,10 +14,10 @@ from sono.annotation.biometry import RULES, UnmeasuredError, measure
 from sono.annotation.masks import pixels
 from sono.curation.clinical.dating import DATINGS, days_from_size
 from sono.evaluation.modes import usable_masks
-from sono.evaluation.probes.measures import Found, exact
+from sono.evaluation.probes.measures import Found
 from sono.evaluation.probes.parts import Part, rows_tested
 from sono.evaluation.probes.study import Probe
-from sono.evaluation.result_tables import Cell, ResultTable, Unit
+from sono.evaluation.result_tables import Cell, ResultTable, Unit, exact
 from sono.evaluation.statistics.bootstrap import NUMBER, Draws, Interval, clustered_interval
 from sono.evaluation.strata import AGES
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sono.curation.core.atomic import sha256
-from sono.curation.core.console import progress, warn
+from sono.curation.core.console import progress
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import picture_of
 from sono.curation.core.geometry import letterbox_mask
@@ -27,7 +27,13 @@ from sono.curation.core.workspace import Workspace
 from sono.evaluation.outlines import StoredMask
 from sono.evaluation.zero_shot import Features, Frames, masked_features, read_squares
 from sono.training.data.frame_cache import kept_frames
-from sono.training.data.mapped_arrays import Arrays, whole_arrays, write_arrays
+from sono.training.data.mapped_arrays import (
+    Arrays,
+    bytes_of_text,
+    keep_arrays,
+    text_of_bytes,
+    whole_arrays,
+)
 from sono.training.model.mask_clip import MaskClip
 
 VERSION = 1  # of what is stored: increase it when that changes
@@ -158,7 +164,7 @@ def _read(store: Store) -> dict[str, tuple[Features, Features]]:
     arrays = whole_arrays(store.path, _key(store))
     if arrays is None:
         return {}
-    names = arrays["names"].tobytes().decode("ascii").splitlines()
+    names = text_of_bytes(arrays["names"]).splitlines()
     rows = zip(arrays["pooled"], arrays["embedded"], strict=True)
     return dict(zip(names, rows, strict=True))
 
@@ -169,14 +175,9 @@ def _write(store: Store, found: Mapping[str, tuple[Features, Features]]) -> None
     parts: Arrays = {
         "pooled": pooled,
         "embedded": embedded,
-        "names": np.frombuffer("\n".join(found).encode("ascii"), np.uint8),
+        "names": bytes_of_text("\n".join(found)),
     }
-    shapes = {name: (part.dtype, part.shape) for name, part in parts.items()}
-    try:
-        store.path.parent.mkdir(parents=True, exist_ok=True)
-        write_arrays(store.path, _key(store), shapes, parts.values())
-    except OSError as error:
-        warn(f"{store.path}: cannot be written ({error.strerror}); the next probe encodes again")
+    keep_arrays(store.path, _key(store), parts, "the next probe encodes again")
 
 
 def _key(store: Store) -> str:

@@ -12,7 +12,7 @@ from sono.evaluation.probes.few_shot import Shown, below_sentence, few_shot
 from sono.evaluation.probes.figure import few_shot_figure
 from sono.evaluation.probes.sites import Sites, robustness, site_probe
 from sono.evaluation.probes.study import PLANE, Probe
-from sono.evaluation.result_tables import PERCENT, POINTS, Cell, ResultTable, Unit
+from sono.evaluation.result_tables import PERCENT, POINTS, Cell, ResultTable, Unit, exact
 from sono.evaluation.statistics.bootstrap import Interval
 from sono.evaluation.statistics.metrics import cosines
 from sono.evaluation.zero_shot import class_features
@@ -132,11 +132,6 @@ def measure_sites(probe: Probe) -> Found:
     return Found(
         metrics, tables, tuple(_site_sentences(probe, read["features"], index["features"]))
     )
-
-
-def exact(value: float | None) -> Interval:
-    """A number without interval."""
-    return Interval.from_dict({"point": value, "low": None, "high": None})
 
 
 def _texts(probe: Probe) -> Reals | None:

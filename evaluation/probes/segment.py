@@ -18,9 +18,9 @@ from sono.curation.core.errors import SonoError
 from sono.evaluation.modes import usable_masks
 from sono.evaluation.probes.encoder import random_twin
 from sono.evaluation.probes.maps import Maps, fit_decoder, frozen_maps, mean_masks, rows_of
-from sono.evaluation.probes.measures import Found, exact
+from sono.evaluation.probes.measures import Found
 from sono.evaluation.probes.study import Probe
-from sono.evaluation.result_tables import PERCENT, Cell, ResultTable, Unit
+from sono.evaluation.result_tables import PERCENT, Cell, ResultTable, Unit, exact
 from sono.evaluation.statistics.bootstrap import NUMBER, Draws, Interval, Mean, clustered_interval
 from sono.evaluation.statistics.segmentation import Agreement, agreement
 

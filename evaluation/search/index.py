@@ -13,13 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sono.curation.core.atomic import file_sha256
-from sono.curation.core.console import stderr_console, warn
+from sono.curation.core.console import stderr_console
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.statistics.metrics import cosines
 from sono.evaluation.zero_shot import Features
 from sono.training.data.frame_cache import FOLDER
 from sono.training.data.frame_cache import VERSION as GEOMETRY
-from sono.training.data.mapped_arrays import map_arrays, whole_arrays, write_arrays
+from sono.training.data.mapped_arrays import (
+    Arrays,
+    bytes_of_text,
+    keep_arrays,
+    map_arrays,
+    text_of_bytes,
+    whole_arrays,
+)
 from sono.training.model.checkpoints import WEIGHTS, chosen_checkpoint
 
 AT_A_TIME = 20_000  # entries encoded between two writings of the file
@@ -117,7 +124,7 @@ def _read(place: IndexPlace) -> tuple[list[str], Features]:
     """Names and features of an index; empty for a missing, damaged or outdated file."""
     arrays = whole_arrays(place.path, place.key)
     if arrays is not None:
-        names = arrays["names"].tobytes().decode("ascii").splitlines()
+        names = text_of_bytes(arrays["names"]).splitlines()
         return names, arrays["features"]
     if place.path.exists():
         stderr_console.print(f"{place.path}: {_why_not(place)}; it is made again", markup=False)
@@ -134,10 +141,5 @@ def _why_not(place: IndexPlace) -> str:
 
 def _write(place: IndexPlace, names: Sequence[str], features: Features) -> None:
     """Write an index; a workspace that cannot hold it goes without."""
-    text = np.frombuffer("\n".join(names).encode("ascii"), np.uint8)
-    shapes = {"names": (np.uint8, text.shape), "features": (np.float32, features.shape)}
-    try:
-        place.path.parent.mkdir(parents=True, exist_ok=True)
-        write_arrays(place.path, place.key, shapes, [text, features])
-    except OSError as error:
-        warn(f"{place.path}: cannot be written ({error.strerror}); the next search encodes again")
+    parts: Arrays = {"names": bytes_of_text("\n".join(names)), "features": features}
+    keep_arrays(place.path, place.key, parts, "the next search encodes again")

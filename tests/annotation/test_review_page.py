@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from review_pages import PATIENCE, api, chromium, drag, needs_chromium, opened_page, picture, shows
+from review_pages import PATIENCE, api, drag, needs_chromium, opened_page, picture, shows
 from review_studies import TOKEN, make_review_study, opened, running
 from sam_models import tiny_sam
 
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as BrowserPage
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

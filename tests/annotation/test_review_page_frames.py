@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
-from review_pages import PATIENCE, api, chromium, needs_chromium, opened_page, picture, shows
+from review_pages import PATIENCE, api, needs_chromium, opened_page, picture, shows
 from review_studies import HEIGHT, WIDTH, make_review_study, opened
 
 from sono.annotation.captions import build_captions
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as BrowserPage
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

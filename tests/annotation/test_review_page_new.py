@@ -1,12 +1,11 @@
 """Frames without a mask on the review page, in a real browser."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from review_pages import PATIENCE, api, chromium, drag, needs_chromium, opened_page, picture, shows
+from review_pages import PATIENCE, api, drag, needs_chromium, opened_page, picture, shows
 from review_studies import HEIGHT, WIDTH, make_review_study, opened
 
 from sono.annotation.masks import pixels
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as BrowserPage
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

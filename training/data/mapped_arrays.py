@@ -10,6 +10,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from sono.curation.core.atomic import atomic_path, open_regular
+from sono.curation.core.console import warn
 
 Arrays = dict[str, NDArray[Any]]
 CHECKSUM = "crc32"  # the last array: of the bytes of all others
@@ -50,6 +51,29 @@ def write_arrays(
             checksum = isal_zlib.crc32(content, checksum)
             stream.write(content.data)
         stream.write(checksum.to_bytes(4, "little"))
+
+
+def keep_arrays(path: Path, key: str, arrays: Arrays, otherwise: str) -> None:
+    """`write_arrays` of complete arrays, for the next command.
+
+    A folder that cannot hold them goes without: a warning says why, and what happens `otherwise`.
+    """
+    shapes = {name: (array.dtype, array.shape) for name, array in arrays.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_arrays(path, key, shapes, arrays.values())
+    except OSError as error:
+        warn(f"{path}: cannot be written ({error.strerror}); {otherwise}")
+
+
+def bytes_of_text(text: str) -> NDArray[np.uint8]:
+    """A text of ASCII as an array."""
+    return np.frombuffer(text.encode("ascii"), np.uint8)
+
+
+def text_of_bytes(array: NDArray[Any]) -> str:
+    """The text of an array from `bytes_of_text`."""
+    return array.tobytes().decode("ascii")
 
 
 def map_arrays(path: Path) -> tuple[str, Arrays]:
