@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.box import SIMPLE
 from rich.console import Group
 from rich.table import Table
@@ -15,12 +16,13 @@ from rich.text import Text
 
 from sono.curation.core.console import stderr_console
 from sono.curation.core.engine import Engine
-from sono.curation.core.errors import SonoError
+from sono.curation.core.errors import SonoError, counted
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.evaluation.result_tables import MISSING, PERCENT, POINTS
 from sono.evaluation.selection import Target
-from sono.evaluation.statistics.bootstrap import Interval
+from sono.evaluation.statistics.bootstrap import Interval, cluster_index
+from sono.evaluation.strata import MIN_PATIENTS
 from sono.evaluation.text_tables import TextTable, check_outputs, write_table
 from sono.training.config import TrainingConfig
 from sono.training.model.checkpoints import END, is_used, read_run
@@ -170,8 +172,8 @@ def leave_one_center_out(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SonoError("leave-one-center-out runs in one process; start it without torchrun")
     check_outputs(workspace, options.outputs)
-    centers = _centers(workspace)
-    found, notes = [], []
+    centers, notes = _centers(workspace)
+    found = []
     for number, center in enumerate(centers, start=1):
         stderr_console.print(f"center {number} of {len(centers)}: {center}", markup=False)
         run = _trained(workspace, center, options)
@@ -186,18 +188,27 @@ def leave_one_center_out(
     return result
 
 
-def _centers(workspace: Workspace) -> list[str]:
-    """The centers with frames of a plane, by name."""
+def _centers(workspace: Workspace) -> tuple[list[str], list[str]]:
+    """The centers with five patients or more with a plane, by name, and notes on the others."""
     images = workspace.accepted_images()
     planes = [plane.id for plane in workspace.planes().planes]
-    centers = sorted(images.loc[images["plane"].isin(planes), "center"].dropna().unique())
+    images = images[images["plane"].isin(planes) & images["center"].notna()]
+    patients = cluster_index(images["patient_id"], images["study_id"], images["source_id"])
+    counts = pd.Series(patients).groupby(images["center"].to_numpy()).nunique().sort_index()
+    centers = [str(center) for center in counts.index[counts >= MIN_PATIENTS]]
+    few = [
+        f"{center}: not held out, because it has {counted(int(count), 'patient')} with a frame of "
+        f"a plane; {MIN_PATIENTS} are needed"
+        for center, count in counts.items()
+        if count < MIN_PATIENTS
+    ]
     if len(centers) < 2:
         raise SonoError(
-            f"{workspace.root}: {len(centers)} center{'' if len(centers) == 1 else 's'} with "
-            "frames of a plane; leave-one-center-out needs two or more, which come from sono qc "
-            "--center or --center-from"
+            f"{workspace.root}: {counted(len(centers), 'center')} with {MIN_PATIENTS} patients or "
+            "more with a frame of a plane; leave-one-center-out needs two or more, which come from "
+            "sono qc --center or --center-from"
         )
-    return [str(center) for center in centers]
+    return centers, few
 
 
 def _trained(workspace: Workspace, center: str, options: CentersOptions) -> str:

@@ -198,7 +198,9 @@ def _limits(facts: RunFacts) -> Iterator[str]:
             yield f"{name}: these frames were in training, so the numbers show what it remembers."
         worst = metrics["strata"].get("worst")
         if worst:
-            yield f"{name}: the worst group of frames is {worst}."
+            pair = metrics["strata"].get("worst_pair")
+            also = f", the worst pair of groups {pair}" if pair else ""
+            yield f"{name}: the worst group of frames is {worst}{also}."
         yield from (f"{name}: {note}" for note in metrics.get("notes", ()))
     yield "It always names a plane, also for frames of no plane, with a lower confidence at best."
     yield "What it does on abnormal anatomy was not measured."

@@ -150,7 +150,7 @@ def result_tables(metrics: Mapping[str, Any]) -> dict[str, ResultTable]:
         *_confusion_tables(metrics),
         *_retrieval_tables(metrics),
         *_probability_tables(metrics),
-        _strata_table(metrics),
+        *_strata_tables(metrics["strata"]),
         _caliper_table(metrics["calipers"]),
     ]
     return {table.name: table for table in tables if table.cells}
@@ -311,13 +311,15 @@ def _retrieval_tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:
         yield ResultTable(name, labels, unit, tuple(cells))
 
 
-def _strata_table(metrics: Mapping[str, Any]) -> ResultTable:
-    cells = [
-        Cell(row["group"], name, Interval.from_dict(row[name]), _counts(row))
-        for row in metrics["strata"]["groups"]
-        for name in ("top1_macro", "top1_micro")
-    ]
-    return ResultTable("strata", ("group", "metric"), PERCENT, tuple(cells))
+def _strata_tables(strata: Mapping[str, Any]) -> Iterator[ResultTable]:
+    """Top-1 of groups of frames, and of pairs of groups."""
+    for name, key in (("strata", "groups"), ("strata_pairs", "pairs")):
+        cells = [
+            Cell(row["group"], metric, Interval.from_dict(row[metric]), _counts(row))
+            for row in strata[key]
+            for metric in ("top1_macro", "top1_micro")
+        ]
+        yield ResultTable(name, ("group", "metric"), PERCENT, tuple(cells))
 
 
 def _probability_tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:

@@ -15,7 +15,7 @@ from math import inf
 from sono.curation.clinical.dates import parse_date, short
 from sono.curation.clinical.name_variants import MIN_ID_DIGITS, TITLES
 from sono.curation.clinical.placeholders import is_answer, is_mothers_birth
-from sono.curation.core.column_values import RANGES_MM
+from sono.curation.core.column_values import BMI_BANDS, PARITIES, RANGES_MM
 from sono.curation.core.errors import SonoError, did_you_mean, near_match
 from sono.curation.core.plane_labels import label_form
 from sono.curation.core.planes import REGIONS
@@ -39,7 +39,18 @@ PRESENTATION = {
     "transverse": "transverse shoulder querlage ql",
 }
 
+# a primipara has one child, or expects her first, so the word is not understood
+PARITY = {
+    PARITIES[0]: "nulliparous nullipara nulliparae nulligravida",
+    PARITIES[1]: "parous multiparous multipara multiparae mehrgebärend mehrgebaerend",
+}
+MIN_BMI, MAX_BMI, MAX_PARITY = 12.0, 80.0, 20
+
 _MEASURE = re.compile(r"([+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)\s*(mm|cm)?", re.ASCII | re.IGNORECASE)
+# births before, as in 1, P1, G2P1 or P2+1 (and one loss)
+_BIRTHS = re.compile(
+    r"(?:(?:G\s?\d{1,2}[\s/,]{0,2})?P\s?)?(\d{1,2})(?:\+\d|\.0+)?", re.ASCII | re.IGNORECASE
+)
 _CODE = re.compile(r"[A-Z]\d{2}(?:\.\d{1,4})?")  # ICD-10
 # Of known words alone; inside a quoted value it would have a quotation mark behind it.
 _LIKE = re.compile(r"; did you mean '([^']*)'\?$")
@@ -222,6 +233,27 @@ def laterality(text: str) -> str:
 def presentation(text: str) -> str:
     """cephalic, breech or transverse."""
     return choice("presentation", text, PRESENTATION)
+
+
+def bmi_band(text: str) -> str:
+    """The band of a body mass index in kg/m2."""
+    number = bare_number(text)
+    if number is None or not MIN_BMI <= number <= MAX_BMI:
+        raise SonoError(
+            f"BMI '{short(text)}' is not a number from {MIN_BMI:g} to {MAX_BMI:g}; write it in "
+            "kg/m2, for example 24.5"
+        )
+    return BMI_BANDS[(number >= 25) + (number >= 30)]
+
+
+def parity(text: str) -> str:
+    """nulliparous or parous, of a number of births, as in 1, P1 or G2P1, or a word."""
+    births = _BIRTHS.fullmatch(text)
+    if births is None:
+        return choice("parity", text, PARITY)
+    if int(births[1]) > MAX_PARITY:
+        raise SonoError(f"parity '{short(text)}' is above {MAX_PARITY}; write earlier births")
+    return PARITIES[int(births[1]) > 0]
 
 
 def sex(text: str) -> str:

@@ -18,6 +18,9 @@ RANGES_MM = {
 }
 STATUSES = ("accepted", "rejected", "quarantined", "error")
 LATERALITIES = ("left", "right", "both")
+# of the mother, coarse so that they identify nobody; the numbers are not kept
+BMI_BANDS = ("below 25", "25 to 29.9", "30 and above")
+PARITIES = ("nulliparous", "parous")
 PRESENTATIONS = ("cephalic", "breech", "transverse")
 GA_SOURCES = ("recorded", "due", "lmp", "crl", "hc", "report")
 SECTOR_KINDS = ("convex", "phased", "linear", "trapezoid", "full")

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from sono.curation.core.atomic import atomic_path, check_regular
 from sono.curation.core.column_values import (
+    BMI_BANDS,
     CAPTION_STATES,
     COUNT_RANGE,
     GA_SOURCES,
@@ -22,6 +23,7 @@ from sono.curation.core.column_values import (
     MASK_SOURCES,
     MASK_STATES,
     MEASURES,
+    PARITIES,
     PLACE_RANGE,
     PRESENTATIONS,
     SECTOR_KINDS,
@@ -78,6 +80,8 @@ class ImageRow(TypedDict, total=False):
     presentation: str | None
     findings: list[str] | None
     structures: list[str] | None  # named by the record
+    bmi_band: str | None  # of the mother, kg/m2
+    parity: str | None  # of the mother
     bpd_mm: float | None
     hc_mm: float | None
     ac_mm: float | None
@@ -147,6 +151,8 @@ IMAGES = TableSpec(
         "ga_source": GA_SOURCES,
         "laterality": LATERALITIES,
         "presentation": PRESENTATIONS,
+        "bmi_band": BMI_BANDS,
+        "parity": PARITIES,
         "region": tuple(REGIONS),
         "sector_kind": SECTOR_KINDS,
     },
@@ -156,6 +162,7 @@ IMAGES = TableSpec(
     later=frozenset([
         "patient_group", "frame_seconds", "source_frames", "repeats_frame", "ga_source",
         "exam_date", "peak", "speckle", "shadow", "blockiness", "overlay", "strokes", "known_kind",
+        "bmi_band", "parity",
     ]),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from sono.curation.records.identity import centers_differ, machines_differ
 
 # Facts of an image or its patient that must be equal for equal pixels.
 _EQUAL = (
-    "patient_id", "plane", "region", "ga_days", "laterality", "presentation",
+    "patient_id", "plane", "region", "ga_days", "laterality", "presentation", "bmi_band", "parity",
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
 _LISTS = ("findings", "structures")  # in any order

@@ -24,7 +24,7 @@ from sono.curation.records.table import Record, RecordsTable, claim_of
 
 RECORD_FIELDS = (
     "plane", "region", "ga_days", "ga_source", "laterality", "presentation", "findings",
-    "structures", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
+    "structures", "bmi_band", "parity", "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
 OF_RECORD = ("partition", "named_by", "record_note", "site")  # written with the fields
 RECORD_REASONS = ("ga_conflict", "not_square", DIFFERS, *JOIN_CODES)

@@ -69,6 +69,8 @@ def parse_row(line: int, row: list[str], reading: TableReading) -> Record | None
         stated=age.stated,
         laterality=reading.value(line, cells, "laterality", values.laterality),
         presentation=reading.value(line, cells, "presentation", values.presentation),
+        bmi_band=reading.value(line, cells, "bmi", values.bmi_band),
+        parity=reading.value(line, cells, "parity", values.parity),
         findings=_terms(line, cells, "findings", reading.findings, reading),
         structures=_terms(line, cells, "structures", reading.planes.structures, reading),
         private=private_texts(row, cells, reading.layout),

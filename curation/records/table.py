@@ -27,7 +27,7 @@ IMAGE_FIELDS = (
 )  # fmt: skip
 # Fields of a record that describe an exam or an image, except the age.
 EXAM_FIELDS = (
-    *IMAGE_FIELDS, "presentation", "findings",
+    *IMAGE_FIELDS, "presentation", "findings", "bmi_band", "parity",
     "bpd_mm", "hc_mm", "ac_mm", "fl_mm", "crl_mm", "nt_mm",
 )  # fmt: skip
 
@@ -66,6 +66,8 @@ class Record:
     presentation: str | None = None
     findings: tuple[str, ...] = ()
     structures: tuple[str, ...] = ()
+    bmi_band: str | None = None
+    parity: str | None = None
     bpd_mm: float | None = None
     hc_mm: float | None = None
     ac_mm: float | None = None

@@ -47,6 +47,8 @@ ALIASES: dict[str, list[str]] = {field: names.split() for field, names in {
     "presentation": "presentation fetal_presentation lage kindslage",
     "findings": "findings finding diagnosis diagnoses befund befunde diagnose diagnosen",
     "structures": "structures structure anatomies anatomy",
+    "bmi": "bmi bmi_kg_m2 body_mass_index body_mass_index_kg_m2 maternal_bmi imc",
+    "parity": "parity maternal_parity para paritat pariteit paridad parite paridade",
     "bpd": "bpd biparietal_diameter bip",
     "hc": "hc head_circumference ku kopfumfang",
     "ac": "ac abdominal_circumference au abdomenumfang bauchumfang",

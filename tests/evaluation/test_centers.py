@@ -33,12 +33,18 @@ def drawn(tmp_path: Path) -> Workspace:
 def test_each_center_is_scored_by_the_run_without_it_and_a_second_call_trains_nothing(
     drawn: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rows = rows_of(drawn.images())
+    one = [row["source_id"] for row in rows if row["patient_id"] == "w0"]
+    drawn.write(IMAGES, from_rows(IMAGES, [
+        row | ({"center": "C"} if row["source_id"] in one[:1] else {}) for row in rows
+    ]))  # fmt: skip
     outputs = tuple(tmp_path / f"centers.{kind}" for kind in ("csv", "md", "tex", "html"))
     found = leave_one_center_out(drawn, CentersOptions(given=GIVEN, outputs=outputs))
     assert [(row.center, row.run, row.frames) for row in found.centers] == [
-        ("A", "without-A", 20),
+        ("A", "without-A", 19),
         ("B", "without-B", 20),
     ]
+    assert found.notes[0].startswith("C: not held out, because it has 1 patient with a frame")
     for row in found.centers:
         record = json.loads((drawn.runs / row.run / "run.json").read_text())
         assert record["held_out"] == [row.center] and row.center not in record["centers_seen"]
@@ -77,5 +83,5 @@ def test_what_cannot_be_left_out_is_refused_before_any_training(
     monkeypatch.delenv("WORLD_SIZE")
     rows = rows_of(drawn.images())
     drawn.write(IMAGES, from_rows(IMAGES, [row | {"center": "A"} for row in rows]))
-    with pytest.raises(SonoError, match="1 center with frames of a plane"):
+    with pytest.raises(SonoError, match="1 center with 5 patients or more with a frame of a pl"):
         leave_one_center_out(drawn, CentersOptions())

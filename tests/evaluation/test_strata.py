@@ -20,6 +20,8 @@ def frames() -> pd.DataFrame:
             "sector_kind": ["convex"] * COUNT,
             "ga_days": pd.array([84] * 79 + [None], "Float64"),
             "row_spacing_mm": np.linspace(0.1, 0.3, COUNT),
+            "bmi_band": [None] * COUNT,
+            "parity": [None] * COUNT,
             "reasons": [[]] * 40 + [["overlay"]] * 40,
         }
     )
@@ -70,4 +72,50 @@ def test_frames_without_any_property_have_no_groups(frames: pd.DataFrame, scored
         "groups": [],
         "left_out": 0,
         "worst": None,
+        "pairs": [],
+        "pairs_left_out": 0,
+        "worst_pair": None,
     }
+
+
+def test_the_worst_pair_is_found_where_no_group_alone_is_bad(frames: pd.DataFrame) -> None:
+    """Only frames of machine M2 of parous mothers are wrong."""
+    truth = np.arange(COUNT) % 2
+    parous = np.arange(COUNT) // 4 % 2 == 0  # patients have two frames
+    wrong = (np.arange(COUNT) >= 40) & parous
+    mothers = frames.assign(
+        machine=["M1"] * 40 + ["M2"] * 40,
+        bmi_band=["below 25"] * 76 + ["30 and above"] * 4,
+        parity=np.where(parous, "parous", "nulliparous"),
+        reasons=None,
+        row_spacing_mm=np.nan,
+    )
+    answers = np.where(wrong, 1 - truth, truth)
+    known = Scored(("a", "b"), truth, np.arange(COUNT) // 2, {"all_one": np.eye(2)[answers]})
+    found = stratum_results(known, mothers, Draws(100))
+    assert found["worst_pair"] == found["pairs"][0]["group"] == "machine M2, mothers parous"
+    rows = {row["group"]: row["top1_micro"]["point"] for row in found["pairs"]}
+    assert rows == {
+        "machine M1, mothers nulliparous": 1.0,
+        "machine M1, mothers parous": 1.0,
+        "machine M2, mothers nulliparous": 1.0,
+        "machine M2, mothers parous": 0.0,
+    }
+    assert {row["group"]: row["top1_micro"]["point"] for row in found["groups"]} == {
+        "machine M1": 1.0, "machine M2": 0.5, "mothers nulliparous": 1.0, "mothers parous": 0.5,
+    }  # fmt: skip
+    # the other band of BMI has two patients, so neither band is a group to compare
+    assert (found["left_out"], found["pairs_left_out"]) == (2, 0)
+
+
+def test_a_pair_that_is_one_of_its_groups_or_small_is_not_shown(
+    frames: pd.DataFrame, scored: Scored
+) -> None:
+    found = stratum_results(scored, frames, Draws(100))
+    names = [row["group"] for row in found["pairs"]]
+    # all frames of M1 are without overlay, and the last third of spacings is of M2 nearly alone
+    assert not any("without" in name or "machine M1, with" in name for name in names)
+    assert "machine M1, pixels of 0.167 to 0.233 mm" in names
+    assert found["pairs_left_out"] == 0
+    few = frames.assign(machine=["M1"] * 50 + ["M2"] * 30)
+    assert stratum_results(scored, few, Draws(100))["pairs_left_out"] == 1

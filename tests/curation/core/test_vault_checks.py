@@ -135,7 +135,8 @@ def test_a_vault_without_its_private_strings_is_refused(study: Workspace) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["laterality", "presentation", "region", "ga_source", "sector_kind"]
+    "name",
+    ["laterality", "presentation", "bmi_band", "parity", "region", "ga_source", "sector_kind"],
 )
 def test_a_word_that_a_column_does_not_have_is_refused(study: Workspace, name: str) -> None:
     _edit(study, lambda images: images.assign(**{name: "middle"}))

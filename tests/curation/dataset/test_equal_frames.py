@@ -16,6 +16,8 @@ DIFFERING: dict[str, tuple[object, object]] = {
     "ga_days": (140, 141),
     "laterality": ("left", "right"),
     "presentation": ("cephalic", "breech"),
+    "bmi_band": ("below 25", "30 and above"),
+    "parity": ("nulliparous", "parous"),
     "findings": (["ventriculomegaly"], ["normal appearance"]),
     "structures": (["femur"], ["femur", "humerus"]),
     **{

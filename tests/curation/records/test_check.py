@@ -95,6 +95,8 @@ def test_a_column_mapped_wrongly_shows_no_name_either(tmp_path: Path) -> None:
         "hc",
         "laterality",
         "presentation",
+        "bmi",
+        "parity",
         "findings",
         "structures",
         "lmp",

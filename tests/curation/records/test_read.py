@@ -48,6 +48,29 @@ def test_a_full_row_is_read_with_its_types(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("title", "cell", "field", "value"),
+    [
+        ("BMI", "24,96", "bmi_band", "below 25"),
+        ("Body mass index (kg/m2)", "25.00", "bmi_band", "25 to 29.9"),
+        ("maternal_bmi", "29.99", "bmi_band", "25 to 29.9"),
+        ("IMC", "43", "bmi_band", "30 and above"),
+        ("Parity", "0", "parity", "nulliparous"),
+        ("Parität", "1.0", "parity", "parous"),
+        ("para", "G1 P0", "parity", "nulliparous"),
+        ("para", "G3/P2", "parity", "parous"),
+        ("para", "p0+1", "parity", "nulliparous"),
+        ("parity", "Multiparous", "parity", "parous"),
+    ],
+)
+def test_of_the_mother_a_band_is_kept_and_never_the_number(
+    tmp_path: Path, title: str, cell: str, field: str, value: str
+) -> None:
+    record, rejected = _one(tmp_path, f"patient;{title}", f"P1;{cell}")
+    assert (getattr(record, field), rejected) == (value, ())
+    assert cell not in repr(record)
+
+
 def test_private_values_are_kept_for_the_gate_with_other_forms_of_dates(tmp_path: Path) -> None:
     (record,) = _read(tmp_path, FULL).records
     assert {
@@ -179,6 +202,11 @@ def test_gestational_age_comes_from_its_columns_or_from_dates(
         ("hc", "20o", "hc '20o' is not a length"),
         ("pixel size", "94", "spacing '94' is outside"),
         ("side", "lft", r"unknown laterality 'lft'; did you mean 'left'\?"),
+        ("BMI (kg/m2)", "178", "BMI '178' is not a number from 12 to 80; write it in kg/m2"),
+        ("bmi", "-24.5", "BMI '-24.5' is not a number"),
+        ("parity", "1001", "unknown parity '1001'"),
+        ("parity", "25", "parity '25' is above 20; write earlier births"),
+        ("parity", "primipara", "unknown parity 'primipara'"),
         ("presentation", "sitting", "unknown presentation 'sitting'"),
         ("region", "tail", "unknown region 'tail'"),
         ("findings", "Mrs. Doe was late", "unknown finding 'Aa. Aa a a' is left out"),
