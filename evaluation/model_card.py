@@ -1,5 +1,6 @@
 """The card of a run: what the model is, what it has seen, how it was scored, what is not known."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,20 @@ from sono.curation.core.markdown import markdown_table
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 from sono.curation.privacy.own_texts import CARD
-from sono.evaluation.checklist import BY_PEOPLE, NOT_MEASURED, Answer, answers, unanswered
+from sono.evaluation.checklist import (
+    ANSWERED,
+    BY_PEOPLE,
+    NOT_MEASURED,
+    Answer,
+    Item,
+    answers,
+    checklist,
+)
+from sono.evaluation.partitions import HEADINGS
 from sono.evaluation.result_tables import MISSING, PERCENT
 from sono.evaluation.run_facts import RunFacts, run_facts
 from sono.evaluation.statistics.bootstrap import Interval
+from sono.templates.reports import guidelines, items_answered_by
 from sono.training.model.checkpoints import RunInfo, find_run
 
 MARK = "<!-- card of a run, written by sono -->\n"
@@ -32,6 +43,8 @@ class ModelCardSummary:
     evaluations: tuple[str, ...]
     not_stated: tuple[str, ...]
     not_measured: tuple[str, ...]
+    items_filled: int  # of reporting guidelines, of `items_knowable`, those that a tool can know
+    items_knowable: int
     private_strings: int
 
 
@@ -47,7 +60,10 @@ def write_model_card(workspace: Workspace, run: str | None = None) -> ModelCardS
     target = folder / CARD
     if target.exists() and not read_regular(target).startswith(MARK.encode()):
         raise SonoError(f"{target}: is not a card of sono; move it, it would be overwritten")
-    facts, config = run_facts(folder), workspace.settings("card", CardConfig)
+    facts, config = (
+        run_facts(folder, workspace.accepted_images()),
+        workspace.settings("card", CardConfig),
+    )
     try:
         asked = list(answers(facts, config))
         text = card_text(facts, asked)
@@ -57,12 +73,15 @@ def write_model_card(workspace: Workspace, run: str | None = None) -> ModelCardS
             f"({type(error).__name__}: {short(error)}); run `sono eval` again"
         ) from error
     write_text(target, MARK + text)
-    missing = unanswered(asked)
+    missing = [one for one in asked if not one.is_given]
+    knowable = [item for item in checklist(asked) if item.is_knowable]
     return ModelCardSummary(
         target,
         tuple(facts.evaluations),
         tuple(one.question for one in missing if one.text == NOT_STATED),
         tuple(one.question for one in missing if one.text == NOT_MEASURED),
+        sum(item.state == ANSWERED for item in knowable),
+        len(knowable),
         check_privacy(workspace),
     )
 
@@ -70,6 +89,7 @@ def write_model_card(workspace: Workspace, run: str | None = None) -> ModelCardS
 def card_text(facts: RunFacts, asked: list[Answer]) -> str:
     """The card in Markdown."""
     own = [one for one in asked if one.where != BY_PEOPLE]
+    items = checklist(asked)
     parts = [
         f"# Model card of {facts.info.name}",
         "A CLIP model for fetal ultrasound with a mask channel: it compares a frame, or the part "
@@ -78,6 +98,10 @@ def card_text(facts: RunFacts, asked: list[Answer]) -> str:
         markdown_table(("property", "value"), _model(facts)),
         "## Training data",
         _training(facts.info),
+        "## Partitions",
+        "The accepted frames as they are now. Without a patient id, each study or file counts as a "
+        "patient.",
+        markdown_table(HEADINGS, facts.partitions),
         "## Results",
         _results(facts),
         "## Limits",
@@ -85,15 +109,41 @@ def card_text(facts: RunFacts, asked: list[Answer]) -> str:
         "## Use",
         _use(facts.info),
         "## Questions of a reviewer",
-        "In our words, from the items of CLAIM 2024 and TRIPOD+AI on models and their evaluation. "
-        f"The files of the run answer {len(own) - len(unanswered(own))} of {len(own)} questions; "
+        f"The files of the run answer {sum(one.is_given for one in own)} of {len(own)} questions; "
         f"the other {len(asked) - len(own)} are for people to answer, in `[card]` of `sono.toml`.",
         markdown_table(
-            ("question", "answer", "where"), [(one.question, one.text, one.where) for one in asked]
+            ("question", "answer", "where", "items"),
+            [(one.question, one.text, one.where, items_answered_by(one.key)) for one in asked],
+        ),
+        "## Checklists",
+        _filled(items),
+        *(
+            text
+            for name in guidelines()
+            for text in (f"### {name}", _items([one for one in items if one.guideline == name]))
         ),
         f"Made by sono {__version__}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _filled(items: list[Item]) -> str:
+    knowable = [item for item in items if item.is_knowable]
+    filled = sum(item.state == ANSWERED for item in knowable)
+    counts = Counter(item.state for item in items)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return (
+        f"{filled} of {len(knowable)} items that a tool can know are filled. Of all {len(items)} "
+        f"items of the guidelines, whose subjects are in our words: {states}. Open are those that "
+        "`sono` can measure and has not; those for people belong into `[card]` of `sono.toml`."
+    )
+
+
+def _items(items: list[Item]) -> str:
+    return markdown_table(
+        ("item", "subject", "state", "answer", "where"),
+        [(item.number, item.subject, item.state, item.text, item.where) for item in items],
+    )
 
 
 def _model(facts: RunFacts) -> Iterator[tuple[str, str]]:

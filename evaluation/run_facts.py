@@ -6,11 +6,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from safetensors import safe_open
 
 from sono.annotation.weights.weight_files import short
 from sono.curation.core.atomic import read_json
 from sono.curation.core.errors import SonoError
+from sono.evaluation.partitions import machine_counts, partition_rows
 from sono.training.model.checkpoints import SUMMARY, RunInfo, chosen_checkpoint, read_run
 
 # keys of metrics.json
@@ -21,17 +23,19 @@ NEEDED = {
 
 @dataclass(frozen=True)
 class RunFacts:
-    """The record of a run, its checkpoint and its evaluations by folder name."""
+    """The record of a run, its checkpoint, its evaluations by folder name, and its frames."""
 
     info: RunInfo
     checkpoint: Path
     weights: int  # numbers in the checkpoint
     summary: Mapping[str, Any]
     evaluations: Mapping[str, Mapping[str, Any]]
+    partitions: list[tuple[str, ...]]  # rows of partitions.HEADINGS
+    machines: str
 
 
-def run_facts(folder: Path) -> RunFacts:
-    """Read the record, the size and the evaluations of a run."""
+def run_facts(folder: Path, images: pd.DataFrame) -> RunFacts:
+    """Read the record, the size and the evaluations of a run; `images` are the accepted frames."""
     checkpoint = chosen_checkpoint(folder)
     summary = _json(folder / SUMMARY) if (folder / SUMMARY).exists() else {}
     evaluations = {
@@ -42,7 +46,16 @@ def run_facts(folder: Path) -> RunFacts:
             raise SonoError(
                 f"{folder / 'eval' / name}: of an older version of sono; run `sono eval` again"
             )
-    return RunFacts(read_run(folder), checkpoint, _weights(checkpoint), summary, evaluations)
+    info = read_run(folder)
+    return RunFacts(
+        info,
+        checkpoint,
+        _weights(checkpoint),
+        summary,
+        evaluations,
+        partition_rows(images, info.held_out),
+        machine_counts(images),
+    )
 
 
 def _weights(checkpoint: Path) -> int:

@@ -29,6 +29,28 @@ def words(*sections: str) -> dict[str, str]:
     return {word: meaning for section in sections for word, meaning in found[section].items()}
 
 
+@cache
+def guidelines() -> dict[str, dict[str, tuple[str, str]]]:
+    """The items of reporting guidelines: subject and key of the answer, by number.
+
+    The key is that of a question, or "paper", or "none: " and why an item does not apply.
+    """
+    found = tomllib.loads((FOLDER / "guidelines.toml").read_text(encoding="utf-8"))
+    return {
+        name: {number: (subject, key) for number, (subject, key) in items.items()}
+        for name, items in found.items()
+    }
+
+
+def items_answered_by(key: str) -> str:
+    """The items that a question answers, such as "CLAIM 2024 7; TRIPOD+AI 5a, 6a"."""
+    found = {
+        name: [number for number, (_, own) in items.items() if own == key]
+        for name, items in guidelines().items()
+    }
+    return "; ".join(f"{name} {', '.join(own)}" for name, own in found.items() if own)
+
+
 def row_words() -> dict[str, str]:
     """What the rows of result tables mean, by the name of the row."""
     return words("masks", "baselines", "measures", "phrasings")

@@ -7,7 +7,7 @@ import yaml
 
 from sono import __version__
 from sono.annotation.release.card_config import CardConfig
-from sono.annotation.release.questions import NOT_STATED, answers
+from sono.annotation.release.questions import ASKED, NOT_STATED, answers
 from sono.annotation.release.records import SPLIT_NAMES
 from sono.annotation.release.samples import SampleSet
 from sono.annotation.review.quality import review_report
@@ -24,6 +24,7 @@ from sono.curation.dataset.statistics import (
     compute_statistics,
 )
 from sono.curation.imaging.quality import QualityConfig
+from sono.templates.reports import items_answered_by
 
 
 def study_statistics(workspace: Workspace) -> Statistics:
@@ -40,6 +41,7 @@ def card_text(workspace: Workspace, stats: Statistics, found: SampleSet | None =
     """The card of a study with these counts in Markdown; with `found`, that of an export."""
     config = workspace.settings("card", CardConfig)
     title = config.title or workspace.study().name
+    items = {question: items_answered_by(key) for key, question in ASKED.items()}
     parts = [
         f"# {title}",
         config.description or _summary(stats),
@@ -57,9 +59,15 @@ def card_text(workspace: Workspace, stats: Statistics, found: SampleSet | None =
         "## Splits",
         _splits(stats),
         "## Questions of a reader",
-        "From Datasheets for Datasets and from the items on data of CLAIM 2024. What no file of a "
-        f"study shows is `[card]` in its `sono.toml`; there it says {NOT_STATED!r}.",
-        markdown_table(("question", "answer"), answers(config, stats, workspace)),
+        "From Datasheets for Datasets and the items of CLAIM 2024, TRIPOD+AI and STARD-AI. What no "
+        f"file of a study shows is `[card]` in its `sono.toml`; there it says {NOT_STATED!r}.",
+        markdown_table(
+            ("question", "answer", "items"),
+            [
+                (question, text, items.get(question, ""))
+                for question, text in answers(config, stats, workspace)
+            ],
+        ),
         f"Made by sono {__version__}. Not a medical device.",
     ]
     return "\n\n".join(parts) + "\n"
