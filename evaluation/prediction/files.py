@@ -85,6 +85,7 @@ def predict_files(
     rows, readings = _predict_all(model, task, paths, options, engine or Engine())
     result = Predictions(model.info.name, model.probabilities_source, tuple(rows))
     _refuse_nothing(result)
+    written = tuple(str(path) for path in (options.picture, options.map) if path is not None)
     if options.picture is not None:
         write_bytes(options.picture, _picture(result, readings))
     if options.map is not None:
@@ -93,7 +94,7 @@ def predict_files(
         picture, maps = phrase_maps(model.clip, readings[0], text, words)
         write_bytes(options.map, picture)
         result = replace(result, maps=maps)
-    return result
+    return replace(result, written=written)
 
 
 def _check_options(workspace: Workspace | None, options: PredictOptions) -> None:
@@ -213,7 +214,7 @@ def _picture(result: Predictions, readings: Sequence[Reading]) -> bytes:
             gray, mask = np.zeros((CARD_SIDE, CARD_SIDE), np.uint8), None
             note = "not drawn: look at it first"
         else:
-            (gray, mask), note = reading.card, row.mask
+            gray, mask, note = reading.card.gray, reading.card.mask, row.mask
         drawn = [] if mask is None else [DrawnMask(row.mask, mask, proposed=True)]
         answer = row.planes[0]
         caption = f"{row.file}: {answer.text} {100 * answer.value:.0f} %\n{note}"

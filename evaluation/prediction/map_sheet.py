@@ -40,9 +40,9 @@ def phrase_maps(
             "the frame is not drawn, because a person must check it for names first "
             f"({', '.join(reading.reasons)})"
         )
-    gray, drawn = reading.card
+    card, drawn = reading.card, reading.card.mask
     square, mask = reading.squares[0], reading.masks[0]
-    picture = letterbox(gray, CARD_SIDE)
+    picture, inside = letterbox(card.gray, CARD_SIDE), letterbox_mask(card.sector, CARD_SIDE)
     shown = [] if drawn is None else [DrawnMask("mask", letterbox_mask(drawn, CARD_SIDE))]
     tiles, found = [(overlay(picture, shown), f"the frame\n{words}")], []
     for kind, make in KINDS.items():
@@ -53,7 +53,7 @@ def phrase_maps(
             cosine = float(masked_features(model, square[None], given[None])[0] @ text)
             one = _numbers(kind, masked, cosine, made, mask if drawn is not None else None)
             found.append(one)
-            tiles.append((_heat(picture, made, shown), one.words.replace(": ", "\n")))
+            tiles.append((_heat(picture, made, inside, shown), one.words.replace(": ", "\n")))
     columns = 3 if drawn is None else 5
     return contact_sheet(tiles, columns, CARD_SIDE, LEGEND), tuple(found)
 
@@ -75,9 +75,12 @@ def _numbers(kind: str, masked: bool, cosine: float, made: Map, mask: Mask | Non
     )
 
 
-def _heat(picture: NDArray[np.uint8], found: Map, masks: list[DrawnMask]) -> NDArray[np.uint8]:
-    """The frame with the map on it: red for positive values, blue for negative ones."""
+def _heat(
+    picture: NDArray[np.uint8], found: Map, inside: Mask, masks: list[DrawnMask]
+) -> NDArray[np.uint8]:
+    """The frame with the map on its sector: red for positive values, blue for negative ones."""
     values = cv2.resize(found, picture.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    values = np.where(inside, values, 0)
     strength = (0.75 * np.abs(values) / max(float(np.abs(values).max()), 1e-9))[..., None]
     color = np.where(values[..., None] > 0, RED, BLUE)
     lines = overlay(picture, masks)

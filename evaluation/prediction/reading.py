@@ -41,11 +41,20 @@ class ReadTask:
 
 
 @dataclass(frozen=True)
+class Card:
+    """A frame to draw [h, w], its mask, and its sector."""
+
+    gray: NDArray[np.uint8]
+    mask: Mask | None
+    sector: Mask
+
+
+@dataclass(frozen=True)
 class Reading:
     """The frames of a file in the model's square [n, S, S], and their masks of the same shape.
 
-    `shown` says what each mask is. `card` is a frame to draw, with the mask; None for a frame that
-    a person must check first. Without frames, `message` says why.
+    `shown` says what each mask is. `card` is None for a frame that a person must check first.
+    Without frames, `message` says why.
     """
 
     path: bytes
@@ -55,7 +64,7 @@ class Reading:
     squares: NDArray[np.uint8]
     masks: Mask
     shown: tuple[str, ...] = ()
-    card: tuple[NDArray[np.uint8], Mask | None] | None = None
+    card: Card | None = None
     message: str = ""
 
 
@@ -85,8 +94,14 @@ def read_file(task: ReadTask, path: bytes) -> Reading:
         np.stack([letterbox(crop, task.side) for crop in crops]),
         np.stack([_square(mask, task.side) for mask in masks]),
         shown,
-        (crops[0], masks[0]) if task.draw and status != "quarantined" else None,
+        _card(usable[0][1], masks[0]) if task.draw and status != "quarantined" else None,
     )
+
+
+def _card(found: Examined, mask: Mask | None) -> Card:
+    assert found.crop is not None and found.sector is not None
+    x0, y0, x1, y1 = found.sector.box
+    return Card(found.crop, mask, found.sector.inside[y0:y1, x0:x1])
 
 
 def unread(

@@ -22,7 +22,8 @@ class Answer:
 class PhraseMap:
     """A map of a frame for a text, and the share of its positive part that is inside the mask.
 
-    `area` is the share of the mask's area, which a map without regard to the mask has.
+    `area` is the share of the mask's area, which a map without regard to the mask has; None without
+    a mask.
     """
 
     kind: str
@@ -34,9 +35,11 @@ class PhraseMap:
     @property
     def words(self) -> str:
         """What it is of, its cosine, and the share inside the mask."""
-        words = f"{self.kind} map, {'with' if self.masked else 'without'} the mask"
-        words += f": cosine {self.cosine:.3f}"
-        if self.inside is None or self.area is None:
+        cosine = f"cosine {self.cosine:.3f}"
+        if self.area is None:
+            return f"{self.kind} map: {cosine}"
+        words = f"{self.kind} map, {'with' if self.masked else 'without'} the mask: {cosine}"
+        if self.inside is None:
             return words
         return f"{words}, {100 * self.inside:.0f} % inside it ({100 * self.area:.0f} % of the area)"
 
@@ -76,12 +79,16 @@ class FilePrediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row per file, the run, where the probabilities come from, and maps of a text."""
+    """One row per file, the run, where the probabilities come from, and maps of a text.
+
+    `written` are the pictures.
+    """
 
     run: str
     source: str
     rows: tuple[FilePrediction, ...]
     maps: tuple[PhraseMap, ...] = ()
+    written: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -100,7 +107,8 @@ class Predictions:
         for row in self.rows:
             table.add_row(*_cells(row, len(asked)))
         maps = [Text(each.words) for each in self.maps]
-        return Group(table, Text(f"{self.source}."), *maps)
+        pictures = [Text(f"picture: {path}") for path in self.written]
+        return Group(table, Text(f"{self.source}."), *maps, *pictures)
 
 
 def _cells(row: FilePrediction, asked: int) -> Iterator[Text]:

@@ -13,11 +13,12 @@ from rich.console import Console
 import sono
 from sono.curation.core.engine import Engine
 from sono.curation.core.errors import SonoError
+from sono.curation.core.geometry import letterbox, letterbox_mask
 from sono.curation.core.workspace import Workspace
 from sono.curation.imaging.quality import QualityConfig
 from sono.evaluation.calibrate import FILE, Calibration, load_calibration, save_calibration
 from sono.evaluation.prediction.files import PredictOptions, predict_files
-from sono.evaluation.prediction.reading import ReadTask, read_file, spread
+from sono.evaluation.prediction.reading import CARD_SIDE, ReadTask, read_file, spread
 from sono.evaluation.prediction.view import Predictions
 from sono.training.model.architectures import ModelConfig
 from sono.training.model.checkpoints import RunInfo, save_model, write_run
@@ -101,6 +102,21 @@ def test_a_mask_is_of_the_picture_or_of_its_crop(place: Path, tmp_path: Path) ->
         predicted(place, "raw", mask=tmp_path / "whole.png", propose=True)
 
 
+def test_a_map_is_painted_on_the_sector_alone(place: Path, tmp_path: Path) -> None:
+    frame = sono.read_image(place / "raw" / "IM_0.png")[0]
+    assert frame.sector is not None and frame.crop is not None
+    x0, y0, x1, y1 = frame.sector.box
+    inside = letterbox_mask(frame.sector.inside[y0:y1, x0:x1], CARD_SIDE)
+    into = tmp_path / "map.png"
+    predicted(place, "raw/IM_0.png", texts=("a femur",), map=into)
+    sheet = cv2.imdecode(np.fromfile(into, np.uint8), cv2.IMREAD_COLOR)
+    drawn, *maps = (sheet[:CARD_SIDE, left : left + CARD_SIDE] for left in (0, 266, 532))
+    assert np.array_equal(drawn[..., 0], letterbox(frame.crop, CARD_SIDE))
+    for one in maps:
+        colored = one.max(axis=2) != one.min(axis=2)
+        assert not colored[~inside].any() and colored[inside].mean() > 0.5
+
+
 def test_maps_of_a_phrase_are_drawn_with_and_without_the_mask(place: Path, tmp_path: Path) -> None:
     crop = sono.read_image(place / "raw" / "IM_0.png")[0].crop
     mask = np.zeros(crop.shape, np.uint8)
@@ -122,9 +138,11 @@ def test_maps_of_a_phrase_are_drawn_with_and_without_the_mask(place: Path, tmp_p
     assert cv2.imread(str(into)).shape[1] == 5 * 266 - 10  # noqa: TID251
     plain = predicted(place, "raw/IM_0.png", **given)
     assert [one.inside for one in plain.maps] == [None, None]
+    assert plain.maps[0].words.startswith("occlusion map: cosine")
     console = Console(width=200, record=True)
     console.print(found)
-    assert "occlusion map, with the mask: cosine" in console.export_text()
+    shown = console.export_text()
+    assert "occlusion map, with the mask: cosine" in shown and f"picture: {into}" in shown
     with pytest.raises(SonoError, match="--map needs words; give --text"):
         predicted(place, "raw/IM_0.png", map=into)
     with pytest.raises(SonoError, match="--map is of one file, but these are 3"):
