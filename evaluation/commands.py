@@ -14,6 +14,7 @@ from sono.curation.core.cli_options import (
     WorkspaceOption,
     show,
 )
+from sono.training.commands import EpochsOption, ModelOption, RecipeOption, SeedOption
 
 app = typer.Typer()
 model_app = typer.Typer()
@@ -67,16 +68,10 @@ def leave_one_center_out(
     name: Annotated[
         str, typer.Option(help="The runs are called NAME-CENTER; finished ones are kept.")
     ] = "without",
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe of the training; sono.toml wins.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model of the training.", show_default="recipe's")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the training frames.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed of the training.")] = None,
+    recipe: RecipeOption = None,
+    model: ModelOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
     output: OutputOption = None,
     workspace: WorkspaceOption = None,
     jobs: JobsOption = None,
@@ -260,7 +255,7 @@ def search(
 ) -> None:
     """Find the frames of a study nearest to words or a picture, and draw them.
 
-    Example: sono search "lateral ventricle, 22 weeks"
+    Example: sono search "a fetal femur"
     """
     from sono.curation.core.workspace import Workspace
     from sono.evaluation.search.search import SearchOptions

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 from safetensors import safe_open
 
-from sono.annotation.weights.weight_files import short
-from sono.curation.core.atomic import read_json
+from sono.curation.core.atomic import read_json_object
 from sono.curation.core.errors import SonoError
 from sono.evaluation.partitions import machine_counts, partition_rows
 from sono.training.model.checkpoints import SUMMARY, RunInfo, chosen_checkpoint, read_run
 
+AGAIN = "run `sono eval` again"
 # keys of metrics.json
 NEEDED = {
     "candidates", "first_line", "groups", "region_control", "probabilities", "verdict", "strata",
@@ -37,9 +37,10 @@ class RunFacts:
 def run_facts(folder: Path, images: pd.DataFrame) -> RunFacts:
     """Read the record, the size and the evaluations of a run; `images` are the accepted frames."""
     checkpoint = chosen_checkpoint(folder)
-    summary = _json(folder / SUMMARY) if (folder / SUMMARY).exists() else {}
+    summary = read_json_object(folder / SUMMARY, AGAIN) if (folder / SUMMARY).exists() else {}
     evaluations = {
-        path.parent.name: _json(path) for path in sorted(folder.glob("eval/*/metrics.json"))
+        path.parent.name: read_json_object(path, AGAIN)
+        for path in sorted(folder.glob("eval/*/metrics.json"))
     }
     for name, metrics in evaluations.items():
         if NEEDED - set(metrics):
@@ -63,13 +64,3 @@ def _weights(checkpoint: Path) -> int:
     with safe_open(checkpoint / "model.safetensors", framework="np") as tensors:
         names = list(tensors.keys())
         return sum(prod(tensors.get_slice(name).get_shape()) for name in names)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-    except (OSError, ValueError) as error:
-        raise SonoError(f"{path}: damaged ({short(error)}); run `sono eval` again") from error
-    if not isinstance(found, dict):
-        raise SonoError(f"{path}: damaged; run `sono eval` again")
-    return found

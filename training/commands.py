@@ -20,17 +20,32 @@ export = typer.Typer()
 model_app = typer.Typer(no_args_is_help=True, help="Import third-party models, export models.")
 
 
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(help="sono, sonoclip, echocare, ultrasound-clip, or FILE.toml; sono.toml wins."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="lite0 to lite2, nano, small, base, large, or any of open_clip.",
+        show_default="recipe's",
+    ),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Passes over the training frames.", show_default="recipe's"),
+]
+SeedOption = Annotated[
+    int | None, typer.Option(help="Random seed of the training.", show_default="recipe's")
+]
+
+
 @app.command()
 def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the run.", show_default="run-001, run-002, ...")
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="sono, sonoclip, echocare, ultrasound-clip, or FILE.toml; sono.toml wins."
-        ),
-    ] = None,
+    recipe: RecipeOption = None,
     repeat: Annotated[
         str | None,
         typer.Option(
@@ -40,24 +55,16 @@ def train(
     hold_out: Annotated[
         list[str] | None, typer.Option(help="A center to keep for evaluation; repeat.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="lite0 to lite2, nano, small, base, large, or any of open_clip.",
-            show_default="recipe's",
-        ),
-    ] = None,
+    model: ModelOption = None,
     init: Annotated[
         str | None, typer.Option(help="A run to start from, by name or folder.")
     ] = None,
     trainable: Annotated[
         str | None, typer.Option(help="heads, last:N, vision or all.", show_default="recipe's")
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the training frames.")
-    ] = None,
+    epochs: EpochsOption = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs per step.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    seed: SeedOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run named by --name.")
     ] = False,

@@ -19,7 +19,7 @@ from sono.curation.core.atomic import (
     MAX_TEXT_BYTES,
     check_inside,
     check_regular,
-    read_json,
+    read_json_object,
     read_regular,
 )
 from sono.curation.core.column_values import ID_PATTERN
@@ -306,13 +306,7 @@ def _content(path: Path, folder: Path) -> bytes:
 
 def _json(path: Path, folder: Path) -> dict[str, Any]:
     check_inside(path, folder)
-    try:
-        content = read_json(path)
-    except (OSError, ValueError) as error:
-        raise SonoError(f"{path}: not readable JSON ({error}); copy the data set again") from error
-    if not isinstance(content, dict):
-        raise SonoError(f"{path}: not the fields of a sample")
-    return content
+    return read_json_object(path, "copy the data set again")
 
 
 def _safe(stem: str, path: Path) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sono.annotation.masks import dice, pixels
 from sono.annotation.review.decisions import Decision, DecisionLog
 from sono.annotation.review.verdicts import Histories, History, differ, kept
+from sono.curation.core.shares import wilson_limits
 from sono.curation.core.tables import IMAGES
 from sono.curation.core.workspace import Workspace
 
@@ -41,10 +42,11 @@ class ReviewerRow:
         """The false-accept rate with its count and Wilson interval."""
         if not self.planted:
             return None
-        low, high = wilson(self.false_accepts, self.planted)
+        share = self.false_accepts / self.planted
+        low, high = wilson_limits(share, self.planted)
         return (
             f"{self.false_accepts} of {self.planted} wrong masks accepted "
-            f"({self.false_accepts / self.planted:.1%}, {LEVEL} % interval {low:.1%} to {high:.1%})"
+            f"({share:.1%}, {LEVEL} % interval {low:.1%} to {high:.1%})"
         )
 
 
@@ -237,11 +239,3 @@ def _number(value: float | None, limits: Limits) -> str:
     if value is None:
         return "not known"
     return f"{value:.3f}" + (f" ({limits[0]:.3f} to {limits[1]:.3f})" if limits else "")
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """The 95 % Wilson interval of a share."""
-    z, share = 1.96, count / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * (share * (1 - share) / total + z * z / (4 * total**2)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)

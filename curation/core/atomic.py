@@ -100,6 +100,18 @@ def read_json(path: Path) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def read_json_object(path: Path, advice: str) -> dict[str, Any]:
+    """The object in a JSON file; SonoError with `advice` if it is missing or damaged."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise SonoError(f"{path}: damaged ({why}); {advice}") from error
+    if not isinstance(content, dict):
+        raise SonoError(f"{path}: damaged (not a JSON object); {advice}")
+    return content
+
+
 def real_path(path: Path) -> Path:
     """`path` with all links resolved.
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from sono.curation.core.shares import wilson_limits
+
 Reals = NDArray[np.floating]
 
 # Few wrong answers do not show how similar those of one patient are. Therefore their correlation
@@ -55,21 +57,13 @@ def share_limits(answers: Answers, level: float) -> tuple[float, float]:
         miss = unseen_share(answers, level)
         return (max(0.0, share - miss), min(1.0, share + miss))
     z = float(student.ppf((1 + level) / 2, _informed(answers) + PRIOR_FREEDOM))
-    return _score_limits(share, share * (1 - share) / _variance(answers), z)
+    return wilson_limits(share, share * (1 - share) / _variance(answers), z)
 
 
 def unseen_share(answers: Answers, level: float) -> float:
     """The largest share of another answer that fits answers that are all alike."""
     effective = 1 / _spread(answers, np.ones(answers.counts.shape[1]), PRIOR_CORRELATION)
     return float(1 - ((1 - level) / 2) ** (1 / max(effective, 1.0)))
-
-
-def _score_limits(share: float, size: float, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a share of `size` answers, `z` standard errors wide."""
-    middle = share + z * z / (2 * size)
-    half = z * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
-    scale = 1 + z * z / size
-    return max(0.0, float((middle - half) / scale)), min(1.0, float((middle + half) / scale))
 
 
 def _variance(answers: Answers) -> float:

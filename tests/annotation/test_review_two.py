@@ -12,13 +12,13 @@ from sono.annotation.review.quality import (
     agreement_rows,
     patients_of,
     review_report,
-    wilson,
 )
 from sono.annotation.review.queue import chosen_masks
 from sono.annotation.review.session import ReviewSession
 from sono.annotation.review.verdicts import Histories
 from sono.curation.core.errors import SonoError
 from sono.curation.core.rle import decode
+from sono.curation.core.shares import wilson_limits
 from sono.curation.core.tables import MASKS
 from sono.curation.core.workspace import Workspace
 
@@ -199,5 +199,5 @@ def test_one_kind_of_review_at_a_time() -> None:
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
-    assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
-    assert wilson(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
+    assert wilson_limits(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
+    assert wilson_limits(0.5, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
