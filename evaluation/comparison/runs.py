@@ -116,14 +116,18 @@ def _read(folder: Path, mode: str) -> Evaluated:
 
 def _scored(folder: Path, metrics: dict[str, Any], rows: pd.DataFrame, mode: str) -> Scored:
     planes = tuple(metrics["candidates"])
-    scores = np.stack([np.asarray(each, np.float64) for each in rows["scores"]])
-    unknown = set(rows["plane"]) - set(planes)
-    if scores.shape[1] != len(planes) or unknown or not np.isfinite(scores).all():
+    try:
+        scores = np.stack([np.asarray(each, np.float64) for each in rows["scores"]])
+        clusters: NDArray[np.int64] = rows["cluster"].fillna(-1).to_numpy(np.int64)
+        truth = np.array([planes.index(plane) for plane in rows["plane"]], np.int64)
+        is_sound = scores.shape == (len(rows), len(planes)) and bool(np.isfinite(scores).all())
+        is_sound = is_sound and bool(rows["cluster"].notna().all())
+    except (TypeError, ValueError):
+        is_sound = False
+    if not is_sound:
         raise SonoError(
             f"{folder}: its scores do not fit its planes, or are no numbers; run `sono eval` again"
         )
-    truth = np.array([planes.index(plane) for plane in rows["plane"]], np.int64)
-    clusters: NDArray[np.int64] = rows["cluster"].to_numpy(np.int64)
     return Scored(planes, truth, clusters, {mode: scores})
 
 

@@ -56,8 +56,8 @@ def _picture(reading: Reading) -> NDArray[np.uint8]:
     """The frame of the query; black if a person must check it for names first."""
     if reading.card is None:
         return np.zeros((CARD_SIDE, CARD_SIDE), np.uint8)
-    gray, mask = reading.card
-    return overlay(gray, [] if mask is None else [DrawnMask("query", mask)])
+    mask = reading.card.mask
+    return overlay(reading.card.gray, [] if mask is None else [DrawnMask("query", mask)])
 
 
 def _lines(hit: Hit) -> list[str]:

@@ -49,6 +49,28 @@ def write_run(
     return folder
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("scores", np.array([np.nan, 1.0, 0.0])),
+        ("scores", np.array([1.0, 0.0])),
+        ("scores", None),
+        ("plane", "kidney"),
+        ("cluster", None),
+    ],
+)
+def test_predictions_that_are_no_numbers_are_refused_in_one_line(
+    runs: tuple[str, str], column: str, value: object
+) -> None:
+    path = Path(runs[1]) / "eval/B/predictions.parquet"
+    table = pd.read_parquet(path)
+    table[column] = table[column].astype(object)
+    table.at[3, column] = value
+    table.to_parquet(path, index=False)
+    with pytest.raises(SonoError, match="do not fit its planes, or are no numbers; run `sono ev"):
+        compared(*runs)
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[str, str]:
     """80 frames: the first run has every fourth frame wrong, a femur; the second run none."""
