@@ -6,10 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from sono.evaluation.probes.classes import METRICS, ZERO_SHOT, class_rows, class_scores
+from sono.evaluation.probes.classes import (
+    FINE_TUNED,
+    FINE_TUNED_SHUFFLED,
+    FINE_TUNED_UNTRAINED,
+    METRICS,
+    ZERO_SHOT,
+    class_rows,
+    class_scores,
+)
 from sono.evaluation.probes.classify import Reals
 from sono.evaluation.probes.few_shot import Shown, below_sentence, few_shot
 from sono.evaluation.probes.figure import few_shot_figure
+from sono.evaluation.probes.fine_tune import fine_tune
 from sono.evaluation.probes.sites import Sites, robustness, site_probe
 from sono.evaluation.probes.study import PLANE, Probe
 from sono.evaluation.result_tables import PERCENT, POINTS, Cell, ResultTable, Unit, exact
@@ -45,6 +54,10 @@ def measure_classes(probe: Probe) -> Found:
     texts = _texts(probe)
     zero_shot = None if texts is None else cosines(probe.features.embedded, texts)
     found = class_scores(data, probe.used, probe.untrained, zero_shot, probe.settings.seed)
+    tuned: dict[str, Any] = {}
+    if probe.options.fine_tune:
+        answers, tuned = fine_tune(probe)
+        found = found.with_answers(answers)
     measures, differences = found.measures(probe.draws), found.differences(probe.draws)
     shots = few_shot(data, Shown(probe.features, texts, zero_shot), probe.settings.seed)
     rows = class_rows(data, found)
@@ -59,7 +72,7 @@ def measure_classes(probe: Probe) -> Found:
         "differences": {
             f"{one} - {other}": interval.as_dict() for (one, other), interval in differences.items()
         },
-        "chosen": found.chosen,
+        "chosen": {**found.chosen, **tuned},
         "few_shot": shots,
     }
     counts = {"frames": sizes["images"], "patients": sizes["clusters"]}
@@ -90,7 +103,11 @@ def measure_classes(probe: Probe) -> Found:
         _few_shot_table(shots),
         _recall_table(rows),
     ]
-    sentences = [_sentence(probe, measures, shuffled, chance), below_sentence(shots)]
+    sentences = [
+        _sentence(probe, measures, shuffled, chance),
+        _tuned_sentence(measures, differences),
+        below_sentence(shots),
+    ]
     line = measures.get(ZERO_SHOT)
     figures = {}
     if shots:
@@ -193,6 +210,21 @@ def _sentence(
         f"A linear probe names the {probe.options.target} with "
         f"{PERCENT.text(measures['linear'][METRICS[0]])} % macro Top-1 ({rest}; "
         f"shuffled labels {100 * shuffled:.1f}, chance {100 * chance:.1f})."
+    )
+
+
+def _tuned_sentence(
+    measures: Mapping[str, Mapping[str, Interval]],
+    differences: Mapping[tuple[str, str], Interval],
+) -> str:
+    if FINE_TUNED not in measures:
+        return ""
+    points = {name: PERCENT.text(row[METRICS[0]]) for name, row in measures.items()}
+    gain = POINTS.text(differences[FINE_TUNED, "linear"])
+    return (
+        f"With all weights fine-tuned it is {points[FINE_TUNED]} %, {gain} points more than the "
+        f"linear probe; from random weights {points[FINE_TUNED_UNTRAINED]} %, with shuffled labels "
+        f"{points[FINE_TUNED_SHUFFLED]} %."
     )
 
 
