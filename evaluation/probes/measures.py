@@ -75,34 +75,13 @@ def measure_classes(probe: Probe) -> Found:
         "chosen": {**found.chosen, **tuned},
         "few_shot": shots,
     }
-    counts = {"frames": sizes["images"], "patients": sizes["clusters"]}
-    tables = [
-        ResultTable(
-            "scores",
-            ("method", "metric"),
-            PERCENT,
-            (
-                *(
-                    Cell(name, metric, row[metric], counts)
-                    for name, row in measures.items()
-                    for metric in METRICS
-                ),
-                Cell("shuffled_labels", METRICS[0], exact(shuffled), counts),
-                Cell("chance", METRICS[0], exact(chance), {}),
-            ),
-        ),
-        ResultTable(
-            "differences",
-            ("difference", ""),
-            POINTS,
-            tuple(
-                Cell(f"{one}_minus_{other}", "", interval, counts)
-                for (one, other), interval in differences.items()
-            ),
-        ),
+    baselines = {"shuffled_labels": shuffled, "chance": chance}
+    tables = (
+        _score_table(measures, baselines, sizes),
+        _difference_table(differences, sizes),
         _few_shot_table(shots),
         _recall_table(rows),
-    ]
+    )
     sentences = [
         _sentence(probe, measures, shuffled, chance),
         _tuned_sentence(measures, differences),
@@ -113,7 +92,7 @@ def measure_classes(probe: Probe) -> Found:
     if shots:
         floor = None if line is None else line[METRICS[0]].point
         figures["Few patients"] = few_shot_figure(shots, floor, chance)
-    return Found(metrics, tuple(tables), tuple(filter(None, sentences)), figures)
+    return Found(metrics, tables, tuple(filter(None, sentences)), figures)
 
 
 def measure_sites(probe: Probe) -> Found:
@@ -167,6 +146,32 @@ def _dicts(measures: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str
         name: {metric: interval.as_dict() for metric, interval in row.items()}
         for name, row in measures.items()
     }
+
+
+def _score_table(
+    measures: Mapping[str, Mapping[str, Interval]],
+    baselines: Mapping[str, float],
+    sizes: Mapping[str, int],
+) -> ResultTable:
+    counts = {"frames": sizes["images"], "patients": sizes["clusters"]}
+    scores = [
+        Cell(name, metric, row[metric], counts)
+        for name, row in measures.items()
+        for metric in METRICS
+    ]
+    others = [Cell(name, METRICS[0], exact(value), counts) for name, value in baselines.items()]
+    return ResultTable("scores", ("method", "metric"), PERCENT, (*scores, *others))
+
+
+def _difference_table(
+    differences: Mapping[tuple[str, str], Interval], sizes: Mapping[str, int]
+) -> ResultTable:
+    counts = {"frames": sizes["images"], "patients": sizes["clusters"]}
+    cells = [
+        Cell(f"{one}_minus_{other}", "", interval, counts)
+        for (one, other), interval in differences.items()
+    ]
+    return ResultTable("differences", ("difference", ""), POINTS, tuple(cells))
 
 
 def _recall_table(rows: Sequence[Mapping[str, Any]]) -> ResultTable:

@@ -147,7 +147,8 @@ class Probe:
         """What is read, from which features, on which frames, and what the encoder has seen."""
         rows = self.frames.iloc[rows_tested(self.parts)]
         leaks = int(leaking(rows, self.images, self.subject.seen).sum())
-        seen = f"; {leaks} OF THE TESTED FRAMES WERE IN THE TRAINING OF THE ENCODER" * (leaks > 0)
+        who = "SEGMENTER" if self.options.target == BIOMETRY else "ENCODER"
+        seen = f"; {leaks} OF THE TESTED FRAMES WERE IN THE TRAINING OF THE {who}" * (leaks > 0)
         mask = "" if self.options.mask == "none" else ", under a mask of each frame"
         what = "masks" if self.options.target == BIOMETRY else "frozen features"
         return (

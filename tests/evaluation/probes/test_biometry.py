@@ -1,6 +1,7 @@
 """Sizes and ages from predicted masks on frames whose bones have known lengths."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from sono.evaluation.probes.biometry import measure_biometry
 from sono.evaluation.probes.parts import Protocol
 from sono.evaluation.probes.probe import probe
 from sono.evaluation.probes.study import Probe, ProbeOptions, open_probe
+from sono.evaluation.selection import Seen
 
 SPACING = 2.0
 
@@ -77,6 +79,15 @@ def measured(bones: Workspace, nothing: Sequence[str] = ()) -> dict[str, object]
     study = open_probe(bones, ProbeOptions("biometry"))
     study.subject.proposers["outlines"] = Longer(study, nothing)
     return measure_biometry(study).metrics
+
+
+def test_tested_frames_that_a_segmenter_has_seen_are_stated_first(bones: Workspace) -> None:
+    study = open_probe(bones, ProbeOptions("biometry"))
+    seen = frozenset(study.frames.iloc[study.parts[0].test[:1]]["image_id"])
+    known = replace(study.subject, seen=Seen(image_ids=seen))
+    line = replace(study, subject=known).first_line
+    assert "OF THE TESTED FRAMES WERE IN THE TRAINING OF THE SEGMENTER" in line
+    assert "SEGMENTER" not in study.first_line
 
 
 def test_the_errors_of_predicted_masks_are_those_of_their_lengths(bones: Workspace) -> None:
