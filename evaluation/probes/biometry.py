@@ -248,13 +248,14 @@ def _gains(probe: Probe, one: Compared, masks: Mapping[str, Sizes]) -> dict[str,
 
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:
-    for key, unit in (("sizes", MM), ("percent", SHARE)):
+    kinds = (("sizes", "errors", MM), ("percent", "relative_errors", SHARE))
+    for key, name, unit in kinds:
         rows = {
             f"{measure}, {method}": row
             for measure, methods in metrics[key].items()
             for method, row in methods.items()
         }
-        yield _error_table(f"{key}_of_masks", unit, rows)
+        yield _error_table(name, unit, rows)
     yield _error_table("ages", DAYS, metrics["ages"])
     shares = {**metrics["not_measured"], "age": metrics["ages_not_measured"]}
     lost = [

@@ -227,9 +227,9 @@ def _tuned_sentence(
     points = {name: PERCENT.text(row[METRICS[0]]) for name, row in measures.items()}
     gain = POINTS.text(differences[FINE_TUNED, "linear"])
     return (
-        f"With all weights fine-tuned it is {points[FINE_TUNED]} %, {gain} points more than the "
-        f"linear probe; from random weights {points[FINE_TUNED_UNTRAINED]} %, with shuffled labels "
-        f"{points[FINE_TUNED_SHUFFLED]} %."
+        f"With all weights fine-tuned it is {points[FINE_TUNED]} % (difference to the linear probe "
+        f"{gain} points); from random weights {points[FINE_TUNED_UNTRAINED]} %, with shuffled "
+        f"labels {points[FINE_TUNED_SHUFFLED]} %."
     )
 
 
