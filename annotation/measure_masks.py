@@ -11,13 +11,13 @@ import pandas as pd
 
 from sono.annotation.biometry import CONVENTIONS, LOINC, RULES, UnmeasuredError, measure
 from sono.annotation.growth import centile, z_score
-from sono.annotation.masks import check_masks, masks_of
+from sono.annotation.masks import check_masks, masks_of, pixels
+from sono.curation.core.arrays import Mask
 from sono.curation.core.atomic import atomic_path
 from sono.curation.core.column_values import RANGES_MM
 from sono.curation.core.console import progress
 from sono.curation.core.csv_files import export_csv
 from sono.curation.core.errors import SonoError
-from sono.curation.core.rle import decode
 from sono.curation.core.tables import BIOMETRY, Row, from_rows, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_file, check_privacy
@@ -80,25 +80,39 @@ def measure_masks(
     return _summary(workspace.path(BIOMETRY), table, skipped)
 
 
-def _rows(mask: Row, image: Mapping[str, Any]) -> list[dict[str, object]]:
-    """The rows of one mask; UnmeasuredError if it is not measured."""
-    structure, plane = str(mask["structure"]), image["plane"]
-    rule = RULES.get(structure)
-    if rule is None:
-        raise UnmeasuredError("structure without a measure")
-    if plane not in rule.planes:
-        raise UnmeasuredError(
-            f"{structure} on {'an unknown' if plane is None else 'another'} plane"
-        )
-    spacing = image["row_spacing_mm"], image["col_spacing_mm"]
-    if pd.isna(spacing[0]) or pd.isna(spacing[1]):
-        raise UnmeasuredError("unknown pixel spacing")
-    pixels = decode(str(mask["counts"]), int(mask["height"]), int(mask["width"]))
-    values = measure(pixels, (float(spacing[0]), float(spacing[1])), structure)
+def sizes_of(
+    mask: Mask, structure: str, plane: Any, spacing: tuple[float, float]
+) -> dict[str, float]:
+    """The measures in mm, by name, of a `mask` [H, W] of a `structure` on a `plane`.
+
+    Raises UnmeasuredError if it is not measured there, or not with this shape, spacing and size.
+    """
+    _refuse_unmeasured(structure, plane, spacing)
+    values = measure(mask, (float(spacing[0]), float(spacing[1])), structure)
     for name, value in values.items():
         low, high = RANGES_MM.get(name, (0, np.inf))
         if not low <= value <= high:
             raise UnmeasuredError(f"implausible {name}, outside {low:g} to {high:g} mm")
+    return values
+
+
+def _refuse_unmeasured(structure: str, plane: Any, spacing: tuple[float, float]) -> None:
+    rule = RULES.get(structure)
+    if rule is None:
+        raise UnmeasuredError("structure without a measure")
+    if plane not in rule.planes:
+        where = "an unknown" if pd.isna(plane) else "another"
+        raise UnmeasuredError(f"{structure} on {where} plane")
+    if pd.isna(spacing[0]) or pd.isna(spacing[1]):
+        raise UnmeasuredError("unknown pixel spacing")
+
+
+def _rows(mask: Row, image: Mapping[str, Any]) -> list[dict[str, object]]:
+    """The rows of one mask; UnmeasuredError if it is not measured."""
+    structure, plane = str(mask["structure"]), image["plane"]
+    spacing = image["row_spacing_mm"], image["col_spacing_mm"]
+    _refuse_unmeasured(structure, plane, spacing)  # before its runs are decoded
+    values = sizes_of(pixels(mask), structure, plane, spacing)
     copied = {name: mask[name] for name in ("mask_id", "image_id", "source", "state")}
     facts = {**copied, "patient_id": image["patient_id"], "plane": plane, "structure": structure}
     age = None if pd.isna(image["ga_days"]) else int(image["ga_days"])

@@ -12,7 +12,7 @@ from sono.curation.clinical.values import shown_name
 from sono.curation.core.errors import counted
 from sono.curation.core.reasons import CONTAINERS
 from sono.curation.core.tables import Row
-from sono.curation.dataset.exams import orphan_counts, orphan_sentence
+from sono.curation.dataset.exams import PLACED, orphan_counts, orphan_sentence
 from sono.curation.dataset.split_checks import possible_counts
 from sono.curation.records.column_looks import column_lines
 from sono.curation.records.join_messages import EXAMPLES, Joined, join_remarks, shown_path
@@ -114,8 +114,11 @@ def _patient_remarks(
 ) -> list[str]:
     """Remarks on frames without a patient and on patients that may be one person."""
     remarks = []
-    orphans = orphan_sentence(orphan_counts(own))
-    if orphans:
+    counts = orphan_counts(own)
+    orphans = orphan_sentence(counts)
+    if orphans and counts[PLACED] == counts["frames"]:
+        remarks.append(orphans)
+    elif orphans:
         give = (
             "give --records with a patient column"
             if records is None

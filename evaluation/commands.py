@@ -100,7 +100,7 @@ def leave_one_center_out(
 def probe(
     target: Annotated[
         str,
-        typer.Argument(help="plane, center, machine, another column of labels, ga_days, or masks."),
+        typer.Argument(help="plane, center, machine, other labels, ga_days, masks, or biometry."),
     ] = "plane",
     run: RunOption = None,
     encoder: Annotated[
@@ -116,6 +116,14 @@ def probe(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Test on every patient once, in so many folds.")
     ] = None,
+    fine_tune: Annotated[
+        bool,
+        typer.Option("--fine-tune", help="Also train all weights of the encoder on the planes."),
+    ] = False,
+    with_: Annotated[
+        Path | None,
+        typer.Option("--with", help="For biometry: also the masks of this segmenter."),
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -129,7 +137,7 @@ def probe(
     from sono.evaluation.probes.probe import probe as run_probe
     from sono.evaluation.probes.study import ProbeOptions
 
-    options = ProbeOptions(target, run, encoder, mask, Protocol(center, folds))
+    options = ProbeOptions(target, run, encoder, mask, Protocol(center, folds), fine_tune, with_)
     result = run_probe(Workspace.find(workspace), options)
     show(result.as_dict() if as_json else result, as_json)
 

@@ -9,6 +9,22 @@ from sono.curation.core.errors import did_you_mean
 from sono.evaluation.modes import MODES
 
 
+class FineTuneConfig(Config):
+    """`[evaluation.fine_tune]`: how `sono probe --fine-tune` trains an encoder on labels."""
+
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=16, ge=2)
+    learning_rates: tuple[float, ...] = (1e-4, 1e-3)
+    weight_decay: float = Field(default=0.05, ge=0)
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _are_rates(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if not rates or min(rates) <= 0:
+            raise ValueError("give one rate or several, each above 0, as in [1e-4, 1e-3]")
+        return rates
+
+
 class EvaluationConfig(Config):
     """`[evaluation]` of `sono.toml`: how frames are encoded and how intervals are drawn."""
 
@@ -19,6 +35,7 @@ class EvaluationConfig(Config):
     region_evidence: Literal["max", "mean", "posterior"] = "max"
     # of proposed regions; None: chosen on validation frames
     region_weight: float | None = Field(None, ge=0)
+    fine_tune: FineTuneConfig = FineTuneConfig()
 
     @field_validator("modes")
     @classmethod

@@ -71,7 +71,7 @@ def named(kind: Any) -> str:
         return ", ".join(f"`{json.dumps(one)}`" for one in get_args(kind))
     if get_origin(kind) is tuple:
         inner = named(get_args(kind)[0])
-        return "list of texts" if inner == "text" else f"list of {inner}"
+        return f"list of {inner}s" if inner in ("text", "number") else f"list of {inner}"
     if get_origin(kind) is dict:
         inner = get_args(kind)[1]
         if get_origin(inner) is Literal:

@@ -12,7 +12,8 @@ from sono.curation.core.pseudonyms import pseudonym
 
 TRAIN_ONLY = "train only"
 # what the split of a frame without a patient depends on
-FOLLOWED = ("name and birth date", "study", "exam folder", "duplicate", TRAIN_ONLY)
+PLACED = "published partition"
+FOLLOWED = ("name and birth date", "study", "exam folder", PLACED, "duplicate", TRAIN_ONLY)
 
 
 def exam_ids(
@@ -126,7 +127,8 @@ def without_patient(images: pd.DataFrame) -> pd.Series:
     )
     how = pd.Series("duplicate", index=accepted.index, dtype=object)
     how = (
-        how.mask(exam.notna(), "exam folder")
+        how.mask(accepted["partition"].notna(), PLACED)
+        .mask(exam.notna(), "exam folder")
         .mask(study.notna(), "study")
         .mask(named, "name and birth date")
         .mask(train_only(accepted), TRAIN_ONLY)

@@ -1,7 +1,7 @@
 """The probe of a column with classes: linear, nearest neighbors, zero-shot, and two controls."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,15 @@ from sono.evaluation.summaries import Scored, measure_mode
 
 METRICS = ("top1_macro", "top1_micro", "f1_macro")
 ZERO_SHOT = "zero_shot"
+FINE_TUNED = "fine_tuned"
+FINE_TUNED_UNTRAINED, FINE_TUNED_SHUFFLED = "fine_tuned_untrained", "fine_tuned_shuffled"
 # which differences are measured
 COMPARED = (
     ("linear", ZERO_SHOT),
     ("nearest_neighbors", ZERO_SHOT),
     ("linear", "untrained_encoder"),
+    (FINE_TUNED, "linear"),
+    (FINE_TUNED, FINE_TUNED_UNTRAINED),
 )
 PERMUTATIONS = 20  # of the labels
 
@@ -55,6 +59,12 @@ class ClassScores:
     scored: Scored
     chosen: Mapping[str, list[float]]  # what each probe is fitted with, by part
     shuffled: list[float]  # macro Top-1 of linear probes fitted on permuted labels
+
+    def with_answers(self, answers: Mapping[str, Labels]) -> "ClassScores":
+        """Also methods whose answers [tested] are known."""
+        classes = len(self.scored.planes)
+        more = {name: one_hot(each, classes) for name, each in answers.items()}
+        return replace(self, scored=replace(self.scored, scores=self.scored.scores | more))
 
     def measures(self, how: Draws) -> dict[str, dict[str, Interval]]:
         """Macro and micro Top-1 and F1 of each method, with intervals over patients."""

@@ -23,26 +23,35 @@ from sono.training.start import UNKNOWN_PATIENTS, new_model, start_of
 
 
 @dataclass(frozen=True)
-class Probed:
-    """An encoder with what is known about it.
+class Subject:
+    """What is probed.
 
     Attributes:
         label: As in "run demo" or "encoder usfm.pth".
         folder: Where its features and results are kept, below `runs`.
-        model: The towers; the text tower is untrained without `template`.
-        key: Identifies its weights.
         seen: The frames and patients of its training that this study knows.
         notes: What else it has seen, in sentences.
-        template: The captions of its training; "" for an encoder without texts.
-        untrained: Builds the same architecture with random weights.
     """
 
     label: str
     folder: Path
-    model: MaskClip
-    key: str
     seen: Seen
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Probed(Subject):
+    """An encoder.
+
+    Attributes:
+        model: The towers; the text tower is untrained without `template`.
+        key: Identifies its weights.
+        template: The captions of its training; "" for an encoder without texts.
+        untrained: Builds the same architecture with random weights.
+    """
+
+    model: MaskClip
+    key: str
     template: str
     untrained: Callable[[], MaskClip]
 
@@ -71,10 +80,10 @@ def _of_run(workspace: Workspace, run: str | None) -> Probed:
     return Probed(
         f"run {'/'.join(folder.relative_to(workspace.runs).parts)} ({checkpoint.name})",
         folder,
-        model,
-        file_sha256(checkpoint / WEIGHTS),
         Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, info.origin),
         tuple(notes),
+        model,
+        file_sha256(checkpoint / WEIGHTS),
         info.template,
         lambda: MaskClip(model.config, text if text.is_dir() else None),
     )
@@ -103,10 +112,10 @@ def _of_weights(workspace: Workspace, encoder: str) -> Probed:
     return Probed(
         f"encoder {name}",
         workspace.runs / f"encoder {name}",
-        model.eval(),
-        sha256(f"{key} {architecture.model_dump_json()}".encode()),
         Seen(),
         (f"the encoder was trained elsewhere; {seen}",),
+        model.eval(),
+        sha256(f"{key} {architecture.model_dump_json()}".encode()),
         "",
         lambda: new_model(random, architecture),
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torch.utils.hooks import RemovableHandle
 
 from sono.curation.core.atomic import sha256
@@ -103,7 +104,7 @@ def encode_frames(
             inside = np.stack([_square(masks[row], side) for row in rows])
             with before_projection(model) as seen:
                 embedded.append(masked_features(model, read_squares(files, rows, side), inside))
-            pooled.append(seen[0] if seen else embedded[-1])
+            pooled.append(_array(seen[0]) if seen else embedded[-1])
             advance(len(rows))
     found = FrozenFeatures(np.concatenate(pooled), np.concatenate(embedded))
     if not np.isfinite(found.pooled).all():
@@ -111,10 +112,33 @@ def encode_frames(
     return found
 
 
+def pooled_and_embedded(model: MaskClip, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The features of `FrozenFeatures` with gradients, of frames and masks [n, 1, S, S]."""
+    with before_projection(model) as seen:
+        embedded = normalize(model.encode_image(image, mask), dim=-1)
+    return (seen[0] if seen else embedded), embedded
+
+
+def squares_of(
+    workspace: Workspace,
+    frames: pd.DataFrame,
+    masks: Mapping[str, StoredMask] | None,
+    side: int,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """The letterboxed `frames` [n, side, side], and their masks by image id."""
+    files = [str(file) for file in frames["file"]]
+    packed = kept_frames(workspace, files, side)
+    pixels = [workspace.root / file for file in files] if packed is None else packed
+    squares = read_squares(pixels, range(len(files)), side)
+    if masks is None:
+        return squares, None
+    return squares, np.stack([_square(masks[str(name)], side) for name in frames["image_id"]])
+
+
 @contextmanager
-def before_projection(model: MaskClip) -> Iterator[list[Features]]:
+def before_projection(model: MaskClip) -> Iterator[list[Tensor]]:
     """Collect the pooled features [n, width] of each pass; none for an unknown kind of tower."""
-    seen: list[Features] = []
+    seen: list[Tensor] = []
     hook = _hook(getattr(getattr(model, "towers", None), "visual", None), seen)
     try:
         yield seen
@@ -123,15 +147,15 @@ def before_projection(model: MaskClip) -> Iterator[list[Features]]:
             hook.remove()
 
 
-def _hook(visual: nn.Module | None, seen: list[Features]) -> RemovableHandle | None:
+def _hook(visual: nn.Module | None, seen: list[Tensor]) -> RemovableHandle | None:
     hook: RemovableHandle | None = None
     if isinstance(visual, TimmModel):
         hook = visual.head.register_forward_pre_hook(
-            lambda module, given: seen.append(_array(given[0]))
+            lambda module, given: seen.append(_mean(given[0]))
         )
     elif isinstance(visual, VisionTransformer):
         hook = visual.ln_post.register_forward_hook(
-            lambda module, given, found: seen.append(_array(_pool(visual, found)))
+            lambda module, given, found: seen.append(_mean(_pool(visual, found)))
         )
     return hook
 
@@ -143,9 +167,12 @@ def _pool(visual: VisionTransformer, found: Tensor) -> Tensor:
     return found[:, 1:].mean(dim=1) if visual.pool_type == "avg" else found[:, 0]
 
 
+def _mean(found: Tensor) -> Tensor:
+    return found.mean((2, 3)) if found.ndim == 4 else found
+
+
 def _array(found: Tensor) -> Features:
-    mean = found.mean((2, 3)) if found.ndim == 4 else found
-    return np.asarray(mean.detach().to("cpu", torch.float32).numpy())
+    return np.asarray(found.detach().to("cpu", torch.float32).numpy())
 
 
 def _square(mask: StoredMask | None, side: int) -> NDArray[np.bool_]:

@@ -6,10 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from sono.evaluation.probes.classes import METRICS, ZERO_SHOT, class_rows, class_scores
+from sono.evaluation.probes.classes import (
+    FINE_TUNED,
+    FINE_TUNED_SHUFFLED,
+    FINE_TUNED_UNTRAINED,
+    METRICS,
+    ZERO_SHOT,
+    class_rows,
+    class_scores,
+)
 from sono.evaluation.probes.classify import Reals
 from sono.evaluation.probes.few_shot import Shown, below_sentence, few_shot
 from sono.evaluation.probes.figure import few_shot_figure
+from sono.evaluation.probes.fine_tune import fine_tune
 from sono.evaluation.probes.sites import Sites, robustness, site_probe
 from sono.evaluation.probes.study import PLANE, Probe
 from sono.evaluation.result_tables import PERCENT, POINTS, Cell, ResultTable, Unit, exact
@@ -45,6 +54,10 @@ def measure_classes(probe: Probe) -> Found:
     texts = _texts(probe)
     zero_shot = None if texts is None else cosines(probe.features.embedded, texts)
     found = class_scores(data, probe.used, probe.untrained, zero_shot, probe.settings.seed)
+    tuned: dict[str, Any] = {}
+    if probe.options.fine_tune:
+        answers, tuned = fine_tune(probe)
+        found = found.with_answers(answers)
     measures, differences = found.measures(probe.draws), found.differences(probe.draws)
     shots = few_shot(data, Shown(probe.features, texts, zero_shot), probe.settings.seed)
     rows = class_rows(data, found)
@@ -59,44 +72,27 @@ def measure_classes(probe: Probe) -> Found:
         "differences": {
             f"{one} - {other}": interval.as_dict() for (one, other), interval in differences.items()
         },
-        "chosen": found.chosen,
+        "chosen": {**found.chosen, **tuned},
         "few_shot": shots,
     }
-    counts = {"frames": sizes["images"], "patients": sizes["clusters"]}
-    tables = [
-        ResultTable(
-            "scores",
-            ("method", "metric"),
-            PERCENT,
-            (
-                *(
-                    Cell(name, metric, row[metric], counts)
-                    for name, row in measures.items()
-                    for metric in METRICS
-                ),
-                Cell("shuffled_labels", METRICS[0], exact(shuffled), counts),
-                Cell("chance", METRICS[0], exact(chance), {}),
-            ),
-        ),
-        ResultTable(
-            "differences",
-            ("difference", ""),
-            POINTS,
-            tuple(
-                Cell(f"{one}_minus_{other}", "", interval, counts)
-                for (one, other), interval in differences.items()
-            ),
-        ),
+    baselines = {"shuffled_labels": shuffled, "chance": chance}
+    tables = (
+        _score_table(measures, baselines, sizes),
+        _difference_table(differences, sizes),
         _few_shot_table(shots),
         _recall_table(rows),
+    )
+    sentences = [
+        _sentence(probe, measures, shuffled, chance),
+        _tuned_sentence(measures, differences),
+        below_sentence(shots),
     ]
-    sentences = [_sentence(probe, measures, shuffled, chance), below_sentence(shots)]
     line = measures.get(ZERO_SHOT)
     figures = {}
     if shots:
         floor = None if line is None else line[METRICS[0]].point
         figures["Few patients"] = few_shot_figure(shots, floor, chance)
-    return Found(metrics, tuple(tables), tuple(filter(None, sentences)), figures)
+    return Found(metrics, tables, tuple(filter(None, sentences)), figures)
 
 
 def measure_sites(probe: Probe) -> Found:
@@ -152,6 +148,32 @@ def _dicts(measures: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str
     }
 
 
+def _score_table(
+    measures: Mapping[str, Mapping[str, Interval]],
+    baselines: Mapping[str, float],
+    sizes: Mapping[str, int],
+) -> ResultTable:
+    counts = {"frames": sizes["images"], "patients": sizes["clusters"]}
+    scores = [
+        Cell(name, metric, row[metric], counts)
+        for name, row in measures.items()
+        for metric in METRICS
+    ]
+    others = [Cell(name, METRICS[0], exact(value), counts) for name, value in baselines.items()]
+    return ResultTable("scores", ("method", "metric"), PERCENT, (*scores, *others))
+
+
+def _difference_table(
+    differences: Mapping[tuple[str, str], Interval], sizes: Mapping[str, int]
+) -> ResultTable:
+    counts = {"frames": sizes["images"], "patients": sizes["clusters"]}
+    cells = [
+        Cell(f"{one}_minus_{other}", "", interval, counts)
+        for (one, other), interval in differences.items()
+    ]
+    return ResultTable("differences", ("difference", ""), POINTS, tuple(cells))
+
+
 def _recall_table(rows: Sequence[Mapping[str, Any]]) -> ResultTable:
     cells = [
         Cell(
@@ -193,6 +215,21 @@ def _sentence(
         f"A linear probe names the {probe.options.target} with "
         f"{PERCENT.text(measures['linear'][METRICS[0]])} % macro Top-1 ({rest}; "
         f"shuffled labels {100 * shuffled:.1f}, chance {100 * chance:.1f})."
+    )
+
+
+def _tuned_sentence(
+    measures: Mapping[str, Mapping[str, Interval]],
+    differences: Mapping[tuple[str, str], Interval],
+) -> str:
+    if FINE_TUNED not in measures:
+        return ""
+    points = {name: PERCENT.text(row[METRICS[0]]) for name, row in measures.items()}
+    gain = POINTS.text(differences[FINE_TUNED, "linear"])
+    return (
+        f"With all weights fine-tuned it is {points[FINE_TUNED]} % (difference to the linear probe "
+        f"{gain} points); from random weights {points[FINE_TUNED_UNTRAINED]} %, with shuffled "
+        f"labels {points[FINE_TUNED_SHUFFLED]} %."
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,10 +60,13 @@ class Protocol:
         return "split test" if self.center is None else f"center {self.center}, fitted on others"
 
 
-def parts_of(images: pd.DataFrame, frames: pd.DataFrame, protocol: Protocol) -> list[Part]:
+def parts_of(
+    images: pd.DataFrame, frames: pd.DataFrame, protocol: Protocol, chosen_on: bool = True
+) -> list[Part]:
     """The parts of `frames`, rows of the accepted `images` with their index.
 
-    Every fold is a part. Raises SonoError for a part without frames to fit, choose or test on.
+    Every fold is a part. Raises SonoError for a part without frames to fit, choose or test on. If
+    nothing is `chosen_on` validation frames, folds without frames to fit or test on are left out.
     """
     if protocol.folds is not None:
         parts = [
@@ -73,14 +77,23 @@ def parts_of(images: pd.DataFrame, frames: pd.DataFrame, protocol: Protocol) -> 
         parts = [_by_split(_held_out(images, protocol.center), frames)]
     else:
         parts = [_by_split(images["split"], frames)]
+    if not chosen_on and (kept := [part for part in parts if len(part.pool) and len(part.test)]):
+        return kept
     for part in parts:
-        _refuse_empty(part, protocol)
+        _refuse_empty(images, part, protocol)
     return parts
 
 
 def rows_tested(parts: Sequence[Part]) -> Rows:
     """The rows that any part tests."""
     return np.unique(np.concatenate([part.test for part in parts]))
+
+
+def shuffled(values: NDArray[Any], part: Part, rng: np.random.Generator) -> NDArray[Any]:
+    """The values [n] with those that are fitted and chosen on in random order."""
+    others = values.copy()
+    others[part.pool] = rng.permutation(values[part.pool])
+    return others
 
 
 def _by_split(splits: "pd.Series[str]", frames: pd.DataFrame) -> Part:
@@ -100,11 +113,18 @@ def _held_out(images: pd.DataFrame, center: str) -> "pd.Series[str]":
     return splits
 
 
-def _refuse_empty(part: Part, protocol: Protocol) -> None:
+def _refuse_empty(images: pd.DataFrame, part: Part, protocol: Protocol) -> None:
     for name in SPLITS:
         if len(getattr(part, name)):
             continue
-        advice = "give --folds 5, --center NAME, or run `sono split`"
+        advice = f"give {_other_ways(images, protocol)}, or run `sono split`"
         if protocol.folds is not None:
             advice = f"give fewer folds than {protocol.folds}, or add patients"
         raise SonoError(f"{protocol.words}: no frame to probe is in '{name}'; {advice}")
+
+
+def _other_ways(images: pd.DataFrame, protocol: Protocol) -> str:
+    """The options that divide the frames in another way."""
+    centers = sorted(set(images["center"].dropna()) - {protocol.center})
+    held = [f"--center {centers[-1]}"] if len(centers) > (protocol.center is None) else []
+    return " or ".join(["--folds 5", *held])

@@ -17,9 +17,10 @@ from sono.curation.core.atomic_folders import atomic_folder, copy_others
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 from sono.evaluation.probes.age import measure_age
+from sono.evaluation.probes.biometry import measure_biometry
 from sono.evaluation.probes.measures import Found, measure_classes, measure_sites
 from sono.evaluation.probes.segment import measure_masks
-from sono.evaluation.probes.study import SITES, Probe, ProbeOptions, open_probe
+from sono.evaluation.probes.study import BIOMETRY, SITES, Probe, ProbeOptions, open_probe
 from sono.evaluation.result_tables import FOLDER as TABLES
 from sono.evaluation.result_tables import ResultTable, write_tables
 from sono.templates.reports import data_uri, render_report, words
@@ -69,7 +70,7 @@ def probe(workspace: Workspace, options: ProbeOptions) -> ProbeResult:
     metrics = {
         "first_line": study.first_line,
         "target": options.target,
-        "encoder": study.probed.label,
+        "encoder": study.subject.label,
         "mask": options.mask,
         "protocol": options.protocol.words,
         "excluded": study.excluded,
@@ -79,7 +80,9 @@ def probe(workspace: Workspace, options: ProbeOptions) -> ProbeResult:
         **found.metrics,
     }
     mask = "" if options.mask == "none" else f" ({options.mask} masks)"
-    folder = study.probed.folder / "probe" / f"{options.target}{mask}" / options.protocol.name
+    tuned = " (fine-tuned)" * options.fine_tune
+    name = f"{options.target}{mask}{tuned}"
+    folder = study.subject.folder / "probe" / name / options.protocol.name
     result = ProbeResult(study.first_line, folder, metrics, found)
     _write(result)
     check_privacy(workspace)
@@ -91,6 +94,8 @@ def _measure(target: str) -> Callable[[Probe], Found]:
         return measure_age
     if target == "masks":
         return measure_masks
+    if target == BIOMETRY:
+        return measure_biometry
     return measure_sites if target in SITES else measure_classes
 
 

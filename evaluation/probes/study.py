@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sono.annotation.biometry import CONVENTIONS, RULES
 from sono.curation.core.errors import SonoError, did_you_mean
 from sono.curation.core.planes import OTHER
 from sono.curation.core.workspace import Workspace
@@ -15,9 +17,10 @@ from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.modes import annotated_masks, usable_masks
 from sono.evaluation.outlines import StoredMask
 from sono.evaluation.probes.classes import Labeled
-from sono.evaluation.probes.encoder import Probed, find_probed, random_twin
+from sono.evaluation.probes.encoder import Probed, Subject, find_probed, random_twin
 from sono.evaluation.probes.features import FrozenFeatures, Store, frozen_features
 from sono.evaluation.probes.parts import Part, Protocol, parts_of, rows_tested
+from sono.evaluation.probes.predicted_masks import proposers_of
 from sono.evaluation.selection import leaking, size_of
 from sono.evaluation.statistics.bootstrap import Draws, cluster_index
 from sono.evaluation.zero_shot import Features, best_device
@@ -25,7 +28,8 @@ from sono.evaluation.zero_shot import Features, best_device
 PLANE = "plane"
 SITES = ("center", "machine", "sector_kind")
 CLASSES = (PLANE, "region", *SITES, "laterality", "presentation")
-TARGETS = (*CLASSES, "ga_days", "masks")
+BIOMETRY = "biometry"
+TARGETS = (*CLASSES, "ga_days", "masks", BIOMETRY)
 MASKS = ("none", "own")
 MIN_PATIENTS = 5  # of a site
 
@@ -39,6 +43,8 @@ class ProbeOptions:
     encoder: str | None = None
     mask: str = "none"
     protocol: Protocol = field(default_factory=Protocol)
+    fine_tune: bool = False
+    segmenter: Path | None = None
 
     def check(self) -> None:
         """Raise SonoError for unknown words, and options that exclude each other."""
@@ -49,6 +55,17 @@ class ProbeOptions:
             )
         if self.mask not in MASKS:
             raise SonoError(f"--mask {self.mask}: choose {' or '.join(MASKS)}")
+        if self.fine_tune and self.target != PLANE:
+            raise SonoError(f"--fine-tune is a probe of the plane; leave it out for {self.target}")
+        if self.target == BIOMETRY and (self.run or self.encoder or self.mask != "none"):
+            raise SonoError(
+                "biometry is measured on masks without an encoder: leave out --run, --encoder and "
+                "--mask; --with SEGMENTER adds the masks of a segmenter"
+            )
+        if self.segmenter is not None and self.target != BIOMETRY:
+            raise SonoError(
+                f"--with belongs to the target biometry; leave it out for {self.target}"
+            )
         if self.run is not None and self.encoder is not None:
             raise SonoError("--run and --encoder exclude each other: give one of them")
         if self.protocol.center is not None and self.protocol.folds is not None:
@@ -71,7 +88,13 @@ class Probe:
     frames: pd.DataFrame
     parts: tuple[Part, ...]
     excluded: dict[str, int]
-    probed: Probed
+    subject: Subject
+
+    @property
+    def probed(self) -> Probed:
+        """The encoder, for all targets but biometry."""
+        assert isinstance(self.subject, Probed)
+        return self.subject
 
     @property
     def draws(self) -> Draws:
@@ -104,7 +127,12 @@ class Probe:
     @cached_property
     def untrained(self) -> Features:
         """What is probed as a control: the features of the same encoder with random weights."""
-        return self._used(self._encoded("untrained", "random "))
+        return self._used(self.untrained_features)
+
+    @cached_property
+    def untrained_features(self) -> FrozenFeatures:
+        """The features of the same encoder with random weights."""
+        return self._encoded("untrained", "random ")
 
     @cached_property
     def labeled(self) -> Labeled:
@@ -118,18 +146,20 @@ class Probe:
     def first_line(self) -> str:
         """What is read, from which features, on which frames, and what the encoder has seen."""
         rows = self.frames.iloc[rows_tested(self.parts)]
-        leaks = int(leaking(rows, self.images, self.probed.seen).sum())
-        seen = f"; {leaks} OF THE TESTED FRAMES WERE IN THE TRAINING OF THE ENCODER" * (leaks > 0)
+        leaks = int(leaking(rows, self.images, self.subject.seen).sum())
+        who = "SEGMENTER" if self.options.target == BIOMETRY else "ENCODER"
+        seen = f"; {leaks} OF THE TESTED FRAMES WERE IN THE TRAINING OF THE {who}" * (leaks > 0)
         mask = "" if self.options.mask == "none" else ", under a mask of each frame"
+        what = "masks" if self.options.target == BIOMETRY else "frozen features"
         return (
-            f"{self.options.target} from frozen features of {self.probed.label}{mask}; "
+            f"{self.options.target} from {what} of {self.subject.label}{mask}; "
             f"{self.options.protocol.words}: {size_of(rows)} tested{seen}"
         )
 
     @property
     def notes(self) -> list[str]:
         """What a reader must know before the numbers."""
-        notes = list(self.probed.notes)
+        notes = list(self.subject.notes)
         if self.options.mask == "own":
             notes.append(
                 "which structure a person outlined can reveal the plane: masks are oracle masks"
@@ -160,15 +190,22 @@ def open_probe(workspace: Workspace, options: ProbeOptions) -> Probe:
     settings = workspace.settings("evaluation", EvaluationConfig)
     images = workspace.accepted_images()
     frames, excluded = _with_target(workspace, images, options)
-    parts = parts_of(images, frames, options.protocol)
+    parts = parts_of(images, frames, options.protocol, options.target != BIOMETRY)
     if options.target in CLASSES:
         frames, fewer = _with_classes(frames, parts, options.target)
         excluded |= fewer
         parts = parts_of(images, frames, options.protocol)
+    counts = {reason: count for reason, count in excluded.items() if count}
+    subject = _subject(workspace, options)
+    return Probe(workspace, options, settings, images, frames, tuple(parts), counts, subject)
+
+
+def _subject(workspace: Workspace, options: ProbeOptions) -> Subject:
+    if options.target == BIOMETRY:
+        return proposers_of(workspace, options.segmenter)
     probed = find_probed(workspace, options.run, options.encoder)
     probed.model.to(best_device()).eval()
-    counts = {reason: count for reason, count in excluded.items() if count}
-    return Probe(workspace, options, settings, images, frames, tuple(parts), counts, probed)
+    return probed
 
 
 def _with_target(
@@ -186,11 +223,19 @@ def _with_target(
     if target in (PLANE, *SITES):
         drop("without a plane", images["plane"].isna())
         drop("of no standard plane", images["plane"].eq(OTHER).fillna(False).astype(bool))
-    if target != "masks":
+    if target == BIOMETRY:
+        planes = {plane for rule in RULES.values() for plane in rule.planes}
+        drop("of a plane without biometry", ~images["plane"].isin(planes).astype(bool))
+        spacing = images[["row_spacing_mm", "col_spacing_mm"]]
+        drop("without a pixel spacing", spacing.isna().any(axis=1))
+    elif target != "masks":
         drop(f"without {target}", images[target].isna())
-    if target == "masks" or options.mask == "own":
-        masked = set(usable_masks(workspace.masks(), images)["image_id"])
-        drop("without an accepted mask", ~images["image_id"].isin(masked))
+    if target in ("masks", BIOMETRY) or options.mask == "own":
+        masked = images["image_id"].isin(set(usable_masks(workspace.masks(), images)["image_id"]))
+        if target == BIOMETRY:
+            recorded = images[[f"{name}_mm" for name in CONVENTIONS if name != "ofd"]]
+            masked |= recorded.notna().any(axis=1)
+        drop("without an accepted mask" + " or recorded size" * (target == BIOMETRY), ~masked)
     if not left.any():
         reasons = ", ".join(f"{count} {reason}" for reason, count in excluded.items() if count)
         raise SonoError(

@@ -155,6 +155,7 @@ def test_frames_of_unknown_patients_are_counted_and_left_out_where_their_exam_wa
         "study": 0,
         "name and birth date": 0,
         "exam folder": 1,
+        "published partition": 0,
         "duplicate": 0,
         "train only": 0,
     }

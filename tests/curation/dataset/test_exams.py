@@ -188,6 +188,7 @@ def test_what_the_frames_without_a_patient_follow_is_counted() -> None:
         "name and birth date": 0,
         "study": 1,
         "exam folder": 2,
+        "published partition": 0,
         "duplicate": 1,
         "train only": 1,
     }
@@ -226,6 +227,7 @@ def test_an_export_with_rows_missing_leaks_no_exam(export: Path, tmp_path: Path)
         "name and birth date": 0,
         "study": 0,
         "exam folder": 5,
+        "published partition": 0,
         "duplicate": 0,
         "train only": 0,
     }

@@ -140,7 +140,7 @@ def test_small_sites_are_left_out_and_counted(probed: Workspace) -> None:
 @pytest.mark.parametrize(
     ("options", "columns", "words"),
     [
-        ({"target": "plan"}, {}, r"'plan' cannot be probed; .* masks; did you mean 'plane'\?"),
+        ({"target": "plan"}, {}, r"'plan' cannot be probed; .* biometry; did you mean 'plane'\?"),
         ({"mask": "all"}, {}, "--mask all: choose none or own"),
         ({"run": "clip", "encoder": "x"}, {}, "--run and --encoder exclude each other"),
         ({"protocol": Protocol("A", 2)}, {}, "--center and --folds exclude each other"),
@@ -150,7 +150,12 @@ def test_small_sites_are_left_out_and_counted(probed: Workspace) -> None:
         ({"target": "laterality"}, {}, r"none of 90 .* laterality \(90 without laterality\)"),
         ({"target": "ga_days"}, {"ga_days": None}, "90 without ga_days"),
         ({"protocol": Protocol("Z")}, {}, "unknown center 'Z'"),
-        ({}, {"split": "train"}, "split test: no frame to probe is in 'val'"),
+        (
+            {},
+            {"split": "train"},
+            "split test: no frame to probe is in 'val'; give --folds 5 or --center B, or run "
+            "`sono split`",
+        ),
         ({}, {"plane": "femur"}, "needs frames of two classes .* and has 'femur'"),
     ],
 )
