@@ -11,11 +11,7 @@ from sono.annotation.search import AROUND_BOX, SEED, Around, Found, search, sear
 
 POINTS = 48
 ANGLES = np.arange(POINTS) * 2 * np.pi / POINTS
-# The fitted line is in the middle of the contour; measurements go around its outside. In working
-# pixels.
-RIM = 1.0
-RADII = (0.17, 0.21, 0.26, 0.31, 0.36, 0.41, 0.46)  # of the longer side
-SHAPES = ((0.95, (0,)), (0.75, (0, 45, 90, 135)))  # short over long axis, turns in degrees
+SHAPES = ((0.95, (0,)), (0.78, (0, 30, 60, 90, 120, 150)))  # short over long axis, turns in degrees
 IMPOSSIBLE = -99.0
 
 
@@ -28,6 +24,10 @@ class EllipseModel:
     it, brightness on it, and how much darker it is just inside than in the middle (`hollow`: fluid
     around the body). `lateral` is the weight of the sides, where the beam is parallel to the
     contour; top and bottom have weight 1. `weakest` adds the two weakest quarters.
+
+    The fitted line is in the middle of the contour, and people draw around its outside: `rim` is
+    what they add to the long and the short half axis, in working pixels. `radii`, as shares of the
+    longer side, are those that the search begins with.
     """
 
     gain: float
@@ -47,12 +47,14 @@ class EllipseModel:
     middle_y: float
     flat: float
     upright: float
+    rim: tuple[float, float]
+    radii: tuple[float, ...]
 
 
 def find_ellipses(maps: EchoMaps, model: EllipseModel, around: Around | None = None) -> Found:
-    """The best ellipses (x, y, two half axes, turn in radians; working pixels), best first.
+    """The best ellipses around the contour, best first: those that fill a person's box, if given.
 
-    Those that fill a person's box if there is one.
+    Each has x, y, two half axes and the turn of the first one in radians; working pixels.
     """
     side = max(maps.shape)
     # the turn of a near circle has no meaning
@@ -60,15 +62,28 @@ def find_ellipses(maps: EchoMaps, model: EllipseModel, around: Around | None = N
     steps = np.array([0.04 * side] * 4 + [0.3])
     score = partial(score_ellipses, maps, model)
     if around is None:
-        return search(score, _grid(maps.shape), apart, steps)
-    return search_around(around, score, _reach, _near(around), apart, steps)
+        found = search(score, _grid(maps.shape, model.radii), apart, steps)
+    else:
+        reach = partial(_reach, model)
+        found = search_around(around, score, reach, _near(around), apart, steps)
+    return Found(_with_rim(model, found.shapes), found.scores)
 
 
-def _reach(shapes: Field) -> tuple[Field, Field]:
-    """Half the width and the height [n] of the boxes of ellipses [n, 5]."""
-    _, _, a, b, turn = shapes.T
-    across = np.hypot(a * np.cos(turn), b * np.sin(turn)) + RIM
-    return across, np.hypot(a * np.sin(turn), b * np.cos(turn)) + RIM
+def _with_rim(model: EllipseModel, shapes: Field) -> Field:
+    """Ellipses [n, 5] in the middle of the contour, enlarged to its outside."""
+    first_longer = shapes[:, 2] >= shapes[:, 3]
+    long, short = model.rim
+    outer = shapes.copy()
+    outer[:, 2] += np.where(first_longer, long, short)
+    outer[:, 3] += np.where(first_longer, short, long)
+    return outer
+
+
+def _reach(model: EllipseModel, shapes: Field) -> tuple[Field, Field]:
+    """Half the width and the height [n] of the boxes of ellipses [n, 5] with their rims."""
+    _, _, a, b, turn = _with_rim(model, shapes).T
+    across = np.hypot(a * np.cos(turn), b * np.sin(turn))
+    return across, np.hypot(a * np.sin(turn), b * np.cos(turn))
 
 
 def _near(around: Around) -> Field:
@@ -84,13 +99,10 @@ def _near(around: Around) -> Field:
 
 
 def ellipse_mask(shape: Field, scale: float, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Ellipse `shape` (working pixels) as a mask [H, W] of stored pixels.
-
-    The mask includes the full thickness of the contour.
-    """
+    """Ellipse `shape` (working pixels) as a mask [H, W] of stored pixels."""
     x, y, a, b, turn = (float(value) for value in shape)
     x, y = (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5
-    a, b = (a + RIM) / scale, (b + RIM) / scale
+    a, b = a / scale, b / scale
     rows, columns = np.ogrid[: size[0], : size[1]]
     along = (columns - x) * np.cos(turn) + (rows - y) * np.sin(turn)
     across = (rows - y) * np.cos(turn) - (columns - x) * np.sin(turn)
@@ -170,11 +182,11 @@ def _by_quarter(values: Field) -> Field:
 
 
 @lru_cache(maxsize=16)
-def _grid(frame: tuple[int, int]) -> Field:
+def _grid(frame: tuple[int, int], radii: tuple[float, ...]) -> Field:
     """Candidate ellipses [n, 5] that lie within the frame, or nearly."""
     height, width = frame
     blocks = []
-    for radius in (max(frame) * part for part in RADII):
+    for radius in (max(frame) * part for part in radii):
         step = max(5.0, radius * 0.16)
         xs, ys = np.meshgrid(
             np.arange(0.18, 0.83, step / width) * width,

@@ -10,9 +10,9 @@ from sono.annotation.echo_maps import Field
 
 SEED = 0
 STARTS = 18
-CHILDREN = 40
+CHILDREN = 60
 SURVIVORS = {0: 12, 1: 6, 3: 3}  # after this round, keep so many
-ROUNDS = 6
+ROUNDS = 9
 COOLING = 0.65
 
 PULL = 8.0  # of a person's box: edges that are all off by a tenth of its size cost 0.3

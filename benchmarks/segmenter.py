@@ -10,13 +10,16 @@ Example: python benchmarks/segmenter.py study --spacing-csv training_set_pixel_s
          python benchmarks/segmenter.py shenzhen --folds 5
          python benchmarks/segmenter.py barcelona --folds 2 --fold 0
          python benchmarks/segmenter.py phantom --folds 4 --fold 0 --hold-out B
+         python benchmarks/segmenter.py study --outlines transthalamic --spacing-csv CSV
 """
 
 import argparse
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 
 from sono.annotation.biometry import UnmeasuredError, measure
 from sono.annotation.masks import dice, pixels
+from sono.annotation.proposers import Box, OutlineProposer, Proposal
 from sono.annotation.segmenter.config import SegmenterConfig
 from sono.annotation.segmenter.examples import usable_masks
 from sono.annotation.segmenter.fit import learn, train_segmenter
@@ -37,6 +41,55 @@ from sono.curation.dataset.splits import fold_splits
 from sono.curation.phantom.burned_in_overlays import calipers
 
 HEAD = "fetal head"
+
+
+class Seen(Protocol):
+    """The structures that a proposer finds, and the frames that it was fitted on."""
+
+    structures: list[str]
+    image_ids_seen: list[str]
+
+
+class Scored(Protocol):
+    """A proposer with what it has seen."""
+
+    @property
+    def info(self) -> Seen:
+        """What it finds, and what it has seen."""
+
+    def propose(
+        self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]
+    ) -> list[Proposal]:
+        """As `Proposer` does."""
+
+
+@dataclass
+class Tuned:
+    """The frames on whose patients constants were set by hand count as seen."""
+
+    structures: list[str]
+    image_ids_seen: list[str]
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """The outline without weights of one plane, on every frame."""
+
+    plane: str
+    info: Tuned
+
+    @classmethod
+    def of(cls, workspace: Workspace, plane: str) -> "Outlines":
+        """Scored on the test split."""
+        frames = workspace.accepted_images()
+        seen = frames.loc[frames["split"] != "test", "image_id"]
+        return cls(plane, Tuned([OutlineProposer().outlines[plane]], sorted(set(seen))))
+
+    def propose(
+        self, gray: NDArray[np.uint8], plane: str | None, region: str | None, boxes: Sequence[Box]
+    ) -> list[Proposal]:
+        """The outline of `self.plane`, as the frames of the study may have no plane."""
+        return OutlineProposer().propose(gray, self.plane, region, boxes)
 
 
 def spacing_of(workspace: Workspace, table: Path | None) -> dict[str, float]:
@@ -55,7 +108,7 @@ def spacing_of(workspace: Workspace, table: Path | None) -> dict[str, float]:
 
 def compare(
     workspace: Workspace,
-    proposer: SegmenterProposer,
+    proposer: Scored,
     table: Path | None,
     with_calipers: bool = False,
 ) -> pd.DataFrame:
@@ -174,6 +227,7 @@ def main() -> None:
     parser.add_argument("--calipers", action="store_true", help="also with calipers painted")
     parser.add_argument("--folds", type=int, help="divide the patients here")
     parser.add_argument("--fold", type=int, help="only this one, from 0")
+    parser.add_argument("--outlines", metavar="PLANE", help="without weights, instead of training")
     parser.add_argument("--hold-out", nargs="*", default=[], help="centers to score, not to learn")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--image-size", type=int, default=192)
@@ -181,6 +235,9 @@ def main() -> None:
     options = parser.parse_args()
     workspace, more = Workspace.find(options.study), (options.spacing_csv, options.calipers)
     config = SegmenterConfig(image_size=options.image_size, steps=options.steps, seed=options.seed)
+    if options.outlines:
+        report(compare(workspace, Outlines.of(workspace, options.outlines), *more))
+        return
     if options.folds:
         folds = range(options.folds) if options.fold is None else [options.fold]
         found = pd.DataFrame()
