@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sono.curation.core.errors import SonoError, counted
@@ -42,7 +44,7 @@ def count_unknown(workspace: "Workspace", *stamps: Stamp) -> int:
     """
     known = workspace.sources(["source_id"])["source_id"]
     used = workspace.read(IMAGES, ["source_id"])["source_id"].drop_duplicates()
-    return int((~used.isin(known)).sum())
+    return int(pc.sum(pc.invert(pc.is_in(pa.array(used), pa.array(known)))).as_py() or 0)
 
 
 @lru_cache(maxsize=1)

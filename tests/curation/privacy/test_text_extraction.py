@@ -415,10 +415,10 @@ def test_every_different_cell_of_a_large_table_is_a_text(
     assert len(found["column 'text'"]) <= 400
 
 
-@pytest.mark.parametrize("row", [0, 65_535, 65_536, 299_999])
-def test_a_name_in_one_of_300_000_repeated_captions_is_found(study: Workspace, row: int) -> None:
+@pytest.mark.parametrize("row", [65_535, 149_999])
+def test_a_name_in_one_of_150_000_repeated_captions_is_found(study: Workspace, row: int) -> None:
     image_row(study)
-    text = [f"A femur at {number % 30} weeks." for number in range(300_000)]
+    text = [f"A femur at {number % 30} weeks." for number in range(150_000)]
     assert extract_count(study, text) < 31
     text[row] = "A femur of Jane Doewoerth."
     assert extract_count(study, text) < 32
