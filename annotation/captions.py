@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from sono.annotation.caption_facts import FACT_COLUMNS, facts_of, listed_structures
@@ -19,6 +21,7 @@ from sono.curation.core.config import MAX_SEED, Config
 from sono.curation.core.console import progress
 from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.table_batches import write_batches
+from sono.curation.core.table_checks import to_pandas
 from sono.curation.core.tables import CAPTIONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
@@ -27,6 +30,7 @@ from sono.templates.loader import CaptionTemplates, load_templates
 BATCH = 1 << 16  # frames whose captions are in memory at a time; they are a row group
 PROGRESS_STEP = 2_000  # frames; to draw the bar takes longer than a caption
 MAX_SETS = 4  # template sets at a time
+MASK_COLUMNS = ("image_id", "mask_id", "structure", "state")
 COLUMNS = ("image_id", "status", "center", "machine", *FACT_COLUMNS)  # of the images table
 MAX_NAMES = 5  # refused captions that a message names
 
@@ -112,20 +116,24 @@ def build_captions(
     config = workspace.settings("captions", CaptionConfig)
     names = (template,) if isinstance(template, str) else tuple(template or config.names)
     sets = _load_sets(names)
-    images, masks = workspace.accepted_images(COLUMNS), workspace.masks()
-    first = caption_writer(workspace, images, sets[0])
+    images, masks = workspace.images_arrow(COLUMNS), workspace.masks(MASK_COLUMNS)
+    workspace.refuse_none_accepted(images)
+    images = images.filter(pc.equal(images["status"], "accepted")).drop_columns(["status"])
+    named = images.select(["center", "machine"])
+    banned = to_pandas(named.group_by(["center", "machine"]).aggregate([]))
+    first = caption_writer(workspace, banned, sets[0])
     writers = [
         [CaptionWriter(one, first.rules, first.places) for one in (main, *main.others)]
         for main in sets
     ]
-    earlier = workspace.read(CAPTIONS)
+    earlier = workspace.read(CAPTIONS, ["image_id", "level", "state"])
+    levels, decided = {"global", *earlier["level"].unique()}, earlier["state"].notna().any()
+    earlier = workspace.read(CAPTIONS) if decided else earlier.iloc[:0]
     reviewed = ReviewedCaptions.of(earlier, [one.name for one in sets])
-    levels = {"global", *earlier["level"]}
-    del earlier
     tally = _Tally(", ".join(one.id for one in sets))
     path, mark = workspace.path(CAPTIONS), workspace.study().key_check
     with workspace.lock(), write_batches(path, CAPTIONS, mark) as write:
-        for batch in _captions_of(writers, _in_order(images), masks, reviewed, config.seed):
+        for batch in _captions_of(writers, images, masks, reviewed, config.seed):
             tally.add(batch)
             write(_table(batch))
         summary = tally.summary(reviewed.outdated())
@@ -146,8 +154,15 @@ def _load_sets(names: Sequence[str]) -> list[CaptionTemplates]:
     return sets
 
 
-def _in_order(images: pd.DataFrame) -> pd.DataFrame:
-    return images.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
+def _in_order(images: pa.Table, masks: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Each frame once, by its id, and the usable masks of these frames, in batches."""
+    ids = to_pandas(images.select(["image_id"]))["image_id"]
+    order = ids.drop_duplicates().sort_values().index.to_numpy()
+    usable = masks[masks["state"] != "rejected"].sort_values("image_id", kind="stable")
+    for start in range(0, len(order), BATCH):
+        frames = to_pandas(images.take(order[start : start + BATCH]))
+        first, last = frames["image_id"].iloc[[0, -1]]
+        yield frames, usable[usable["image_id"].between(first, last)]
 
 
 def caption_writer(
@@ -168,6 +183,13 @@ def of_main_set(workspace: Workspace, captions: pd.DataFrame) -> "pd.Series[bool
     return captions["template"].str.rsplit("-", n=1).str[0].eq(main)
 
 
+def in_order(workspace: Workspace, captions: pd.DataFrame) -> pd.DataFrame:
+    """Captions by frame, global ones first, then by mask, the main template set first."""
+    keys = ["image_id", "level", "mask_id", "other", "template"]
+    other = ~of_main_set(workspace, captions)
+    return captions.assign(other=other).sort_values(keys, kind="stable").drop(columns="other")
+
+
 def _refuse_to_lose(
     path: Path, tally: "_Tally", levels: Collection[str], summary: CaptionSummary
 ) -> None:
@@ -184,7 +206,7 @@ def _refuse_to_lose(
 
 def _captions_of(
     writers: Sequence[Sequence[CaptionWriter]],
-    images: pd.DataFrame,
+    images: pa.Table,
     masks: pd.DataFrame,
     reviewed: ReviewedCaptions,
     seed: int,
@@ -193,27 +215,25 @@ def _captions_of(
 
     `writers` are those of each set, one for each of its phrasings. The captions come in batches.
     """
-    masked = _masks_by_image(masks[masks["state"] != "rejected"])
-    batch: list[Placed] = []
     with progress("captions", len(images)) as advance:
-        for number, (image_id, recorded) in enumerate(facts_of(images), start=1):
-            own = masked.get(image_id, [])
-            shown = {structure for _, structure in own}
-            structures = listed_structures(recorded, shown, writers[0][0].rules.planes)
-            facts = recorded._replace(structures=structures)
-            for mask_id, structure in ((None, None), *own):
-                place = (image_id, mask_id)
-                stated = facts._replace(structure=structure)
-                for phrasings in writers:
-                    templates = phrasings[0].templates
-                    writer = phrasings[templates.phrasing(mask_id or image_id, seed)]
-                    caption = reviewed.caption(place, stated, writer) or writer.write(stated)
-                    batch.append(Placed(place, templates.id, caption))
-            if number % PROGRESS_STEP == 0 or number == len(images):
-                advance((number - 1) % PROGRESS_STEP + 1)
-            if number % BATCH == 0 or number == len(images):
-                yield batch
-                batch = []
+        for frames, usable in _in_order(images, masks):
+            masked, batch = _masks_by_image(usable), list[Placed]()
+            for number, (image_id, recorded) in enumerate(facts_of(frames), start=1):
+                own = masked.get(image_id, [])
+                shown = {structure for _, structure in own}
+                structures = listed_structures(recorded, shown, writers[0][0].rules.planes)
+                facts = recorded._replace(structures=structures)
+                for mask_id, structure in ((None, None), *own):
+                    place = (image_id, mask_id)
+                    stated = facts._replace(structure=structure)
+                    for phrasings in writers:
+                        templates = phrasings[0].templates
+                        writer = phrasings[templates.phrasing(mask_id or image_id, seed)]
+                        caption = reviewed.caption(place, stated, writer) or writer.write(stated)
+                        batch.append(Placed(place, templates.id, caption))
+                if number % PROGRESS_STEP == 0 or number == len(frames):
+                    advance((number - 1) % PROGRESS_STEP + 1)
+            yield batch
 
 
 def _is_usable(caption: Caption) -> bool:

@@ -86,16 +86,12 @@ class LintRules:
         usable = sorted(
             word for word in words if len(word) >= MIN_BANNED_CHARS and word not in self._own_words
         )
-        return _whole_words(usable) if usable else None
+        return whole_words(usable) if usable else None
 
     @cached_property
     def term_pattern(self) -> re.Pattern[str]:
-        """Structures and plane names, longest first ('descending aorta' before 'aorta')."""
-        return _whole_words(
-            sorted(
-                self.plane_names | set(self.planes.structures), key=lambda term: (-len(term), term)
-            )
-        )
+        """Structures and plane names."""
+        return whole_words(self.plane_names | set(self.planes.structures))
 
     @cached_property
     def plane_names(self) -> frozenset[str]:
@@ -227,12 +223,19 @@ def _disagreements(
 
 
 def _without(text: str, phrases: Collection[str]) -> str:
-    return _whole_words(sorted(phrases, key=len, reverse=True)).sub("", text) if phrases else text
+    return whole_words(phrases).sub("", text)
 
 
 def _folded(terms: Iterable[str]) -> set[str]:
     return {term.casefold() for term in terms}
 
 
-def _whole_words(terms: list[str]) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, terms))})(?![\w-])", re.IGNORECASE)
+def whole_words(terms: Iterable[str]) -> re.Pattern[str]:
+    """A pattern of complete terms, the longest first ('descending aorta' before 'aorta').
+
+    A part of a hyphenated word is not complete. The pattern of no terms matches nothing.
+    """
+    listed = sorted(set(terms), key=lambda term: (-len(term), term))
+    if not listed:
+        return re.compile(r"(?!)")
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, listed))})(?![\w-])", re.IGNORECASE)

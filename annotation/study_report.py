@@ -19,6 +19,7 @@ from sono.curation.core.frame_files import read_stored, stored_path
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import CAPTIONS, usable_captions
 from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.caption_plot import figure_captions
 from sono.curation.dataset.flow_plot import figure_flow
 from sono.curation.dataset.named_structures import named_structures
 from sono.curation.dataset.plots import figure_planes_and_age
@@ -67,7 +68,7 @@ def _statistics_page(
     shown = stats.plane[stats.plane["frames"] > 0].sort_values(
         "frames", ascending=False, kind="stable"
     )
-    counts = ["frames", *splits]
+    counts, usable = ["frames", *splits], usable_captions(captions)
     return render_report(
         "statistics.html.j2",
         study=workspace.study().name,
@@ -86,7 +87,8 @@ def _statistics_page(
         caption_count=int(stats.captions[["full", "partial", "label"]].to_numpy().sum()),
         decimals=dict.fromkeys((f"p{percent}" for percent in PERCENTILES), "decimal"),
         flow=data_uri(figure_flow(stats)),
-        named=named_structures(usable_captions(captions), planes),
+        named=named_structures(usable, planes),
+        words=data_uri(figure_captions(usable)) if len(usable) else "",
         planes_and_age=data_uri(figure_planes_and_age(stats, planes)),
         examples=data_uri(examples) if examples else "",
         examples_width=Image.open(BytesIO(examples)).width if examples else None,

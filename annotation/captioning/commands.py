@@ -1,6 +1,7 @@
 """`sono captions ...` and `sono planes ...`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -70,7 +71,7 @@ def check_planes(
 
     study = Workspace.find_or_none(workspace)
     report = check_labels(file, study.planes() if study else PlaneTable(), column, names)
-    show(report, as_json)
+    show(report, as_json, next_step=f"sono records check {quote(str(file))}")
     if strict:
         report.refuse_findings()
 
@@ -134,8 +135,11 @@ def lint(
 def preview(
     count: Annotated[int, typer.Option(min=1, help="Frames of each plane.")] = 2,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with frames and masks, too.")
+        Path | None, typer.Option(help="Write a page with frames and masks instead.")
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Print all captions of these frames.")
+    ] = False,
     no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -143,9 +147,11 @@ def preview(
 ) -> None:
     """Show some captions of each plane with the facts that they state and their template set.
 
+    At most 60 are printed, and one of each frame at least. With --html only the page shows them.
+
     Example: sono captions preview --html captions.html
     """
     from sono.annotation.captioning.preview import preview_captions
     from sono.curation.core.workspace import Workspace
 
-    show(preview_captions(Workspace.find(workspace), count, html, no_vault), as_json)
+    show(preview_captions(Workspace.find(workspace), count, html, no_vault, every), as_json)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sono.annotation.caption_facts import Facts, facts_of, listed_structures
 from sono.annotation.captioning.lint_report import CaptionLinter, caption_linter
-from sono.annotation.captions import of_main_set
+from sono.annotation.captions import in_order
 from sono.annotation.overlays import draw_masks
 from sono.curation.core.atomic import atomic_path
 from sono.curation.core.drawing import structure_color
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PICTURE = 320  # longest side in pixels
 START = b"<!doctype html>"
+MAX_PRINTED = 60  # captions in a terminal, at least one of each frame
 
 
 @dataclass(frozen=True)
@@ -63,34 +64,46 @@ class Preview:
     frames: tuple[ShownFrame, ...]
     captions: int  # of the study
     page: Path | None = None
+    every: bool = False  # print more than MAX_PRINTED captions
 
     def __rich__(self) -> "Group":
-        """The captions for a terminal."""
+        """The captions for a terminal; with a page, where it is and what it shows."""
         from rich.console import Group
         from rich.text import Text
 
         return Group(*(Text.assemble(*parts) for parts in self._lines()))
 
     def _lines(self) -> Iterator[tuple[tuple[str, str], ...]]:
-        plane = ""
-        for frame in self.frames:
+        plane, shown = "", [one for frame in self.frames for one in frame.captions]
+        most = max(1, MAX_PRINTED // max(1, len(self.frames)))
+        most = 0 if self.page else len(shown) if self.every else most
+        for frame in self.frames if most else ():
             if frame.plane != plane:
                 plane = frame.plane
                 yield ((f"\n{plane}", "bold"),)
             yield ((f"  {frame.file}", "dim"),)
-            for one in frame.captions:
+            for one in frame.captions[:most]:
                 yield (("    ", ""), (one.text, ""))
                 facts = ", ".join(f"{name}={value}" for name, value in one.facts.items())
                 about = f"      {one.template}, {one.tier}, {one.tokens} tokens: {facts}"
                 yield ((about, "dim"), (f" {' '.join(one.codes)}", "red"))
-        shown = sum(len(frame.captions) for frame in self.frames)
-        yield ((f"\n{shown} of {counted(self.captions, 'caption')} shown", ""),)
-        if self.page:
-            yield ((f"page: {self.page}", ""),)
+            if more := len(frame.captions[most:]):
+                yield ((f"    and {counted(more, 'more caption')}; --all prints all", "dim"),)
+        planes = counted(len({frame.plane for frame in self.frames}), "plane")
+        odd = sum(bool(one.codes) for one in shown)
+        place = f"{self.page}: " if self.page else "\n"
+        of = f"{counted(len(self.frames), 'frame')} and {planes}"
+        yield ((f"{place}{len(shown)} of {counted(self.captions, 'caption')}, of {of}", ""),)
+        if odd:
+            yield ((f"{odd} of them with codes of the lint; sono captions lint explains", "red"),)
 
 
 def preview_captions(
-    workspace: Workspace, count: int = 2, page: Path | None = None, no_vault: bool = False
+    workspace: Workspace,
+    count: int = 2,
+    page: Path | None = None,
+    no_vault: bool = False,
+    every: bool = False,
 ) -> Preview:
     """Up to `count` frames of each plane with all of their captions; with `page`, an HTML page.
 
@@ -100,8 +113,8 @@ def preview_captions(
     if page:
         workspace.require_vault(no_vault)
         workspace.check_output(page, START)
-    captions, images = workspace.captions(), workspace.accepted_images()
-    captions = captions.assign(other=~of_main_set(workspace, captions))
+    captions = in_order(workspace, workspace.captions())
+    images = workspace.accepted_images()
     linter = caption_linter(workspace, images)
     masks = workspace.masks()
     masks = masks[masks["state"] != "rejected"]
@@ -113,7 +126,7 @@ def preview_captions(
         _frame(row, facts, own, drawn.get(row["image_id"], none), linter)
         for row, (_, facts) in zip(rows_of(chosen), facts_of(chosen), strict=True)
     )
-    preview = Preview(shown, len(captions), page)
+    preview = Preview(shown, len(captions), page, every)
     if page:
         _write_page(workspace, page, preview, drawn)
     return preview
@@ -140,9 +153,7 @@ def _frame(
     planes = linter.writer.rules.planes
     own = captions[captions["image_id"] == row["image_id"]]
     found = []
-    for caption in rows_of(
-        own.sort_values(["level", "mask_id", "other", "template"], kind="stable")
-    ):
+    for caption in rows_of(own):
         if caption["mask_id"] is not None and caption["mask_id"] not in structures:
             continue  # `sono captions lint` names it
         structure = structures.get(caption["mask_id"])

@@ -4,13 +4,14 @@ The caption lint (`annotation.lint`) checks a text by itself; these checks compa
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
 from sono.annotation.caption_facts import DAYS_A_WEEK, Facts
 from sono.annotation.findings import spoken
+from sono.annotation.lint import whole_words
 from sono.curation.clinical.values import PRESENTATION
 from sono.curation.core.planes import Plane, PlaneTable
 
@@ -105,21 +106,19 @@ class RecordChecks:
         return any(one.lower() not in names for one in self._finding.findall(rest))
 
     def _own_finding(self, facts: Facts) -> re.Pattern[str]:
-        return _whole_words(map(spoken, facts.findings))
+        return whole_words(map(spoken, facts.findings))
 
     @cached_property
     def _finding(self) -> re.Pattern[str]:
-        return _whole_words(map(spoken, self.findings))
+        return whole_words(map(spoken, self.findings))
 
     @cached_property
     def _structure(self) -> re.Pattern[str]:
-        return _whole_words(self.planes.structures)
+        return whole_words(self.planes.structures)
 
     @cached_property
     def _anatomy(self) -> re.Pattern[str]:
-        return _whole_words(
-            [*self.planes.structures, *(plane.name for plane in self.planes.planes)]
-        )
+        return whole_words([*self.planes.structures, *(plane.name for plane in self.planes.planes)])
 
 
 def _states_age(text: str, ga_days: int | None) -> bool:
@@ -138,11 +137,3 @@ def _is_size(number: str, digits: str, unit: str, facts: Facts) -> bool:
     scale = 10.0 if unit.lower() == "cm" else 1.0
     half = scale * 0.5 * 10.0 ** -len(digits)
     return any(abs(float(number) * scale - size) <= half + 1e-6 for _, size in facts.biometry)
-
-
-def _whole_words(terms: Iterable[str]) -> re.Pattern[str]:
-    """A pattern of complete terms, the longest first; of none, one that matches nothing."""
-    listed = sorted(set(terms), key=lambda term: (-len(term), term))
-    if not listed:
-        return re.compile(r"(?!)")
-    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, listed))})(?![\w-])", re.IGNORECASE)

@@ -9,7 +9,7 @@ from sono import __version__
 from sono.annotation.release.card_config import CardConfig
 from sono.annotation.release.questions import ASKED, NOT_STATED, answers
 from sono.annotation.release.records import SPLIT_NAMES
-from sono.annotation.release.samples import SampleSet
+from sono.annotation.release.samples import SampleSet, held_out_centers
 from sono.annotation.review.quality import review_report
 from sono.curation.core.column_values import MASK_STATES, SPLITS
 from sono.curation.core.errors import counted
@@ -58,6 +58,7 @@ def card_text(workspace: Workspace, stats: Statistics, found: SampleSet | None =
         _captions(stats),
         "## Splits",
         _splits(stats),
+        _held_out(held_out_centers(workspace), found),
         "## Questions of a reader",
         "From Datasheets for Datasets and the items of CLAIM 2024, TRIPOD+AI and STARD-AI. What no "
         f"file of a study shows is `[card]` in its `sono.toml`; there it says {NOT_STATED!r}.",
@@ -230,6 +231,21 @@ def _captions(stats: Statistics) -> str:
         "caption names plane, age and structures, a partial one two of them.\n\n"
         f"{markdown_table(('template set', 'level', 'full', 'partial', 'label only'), rows)}\n\n"
         f"Length in tokens: median {tokens['median']:g}, at most {tokens['max']:g}."
+    )
+
+
+def _held_out(centers: Sequence[str], found: SampleSet | None) -> str:
+    if not centers:
+        return (
+            "`[training] hold_out` of the study names no center, so no frame is marked as held out "
+            "of training. A run may hold out a center by its own options; its card says which."
+        )
+    count = sum(bool(sample.held_out) for sample in found.samples) if found else 0
+    marked = f" {counted(count, 'frame is', 'frames are')} marked in `held_out`:" if found else ""
+    return (
+        f"Held out of training: {', '.join(centers)}.{marked} the frames of such a center, those "
+        "without a center, and those that share a patient, an exam or a duplicate with it. They "
+        "keep their splits."
     )
 
 

@@ -46,7 +46,8 @@ IN_MASKS = {
     "mask_states": ("sc:Text", "[*].state"),
     "mask_sources": ("sc:Text", "[*].source"),
 }
-_KINDS = {"string": "sc:Text", "float": "sc:Float", "int32": "sc:Integer", "int64": "sc:Integer"}
+_KINDS = {"string": "sc:Text", "float": "sc:Float", "int32": "sc:Integer", "int64": "sc:Integer",
+          "bool": "sc:Boolean"}  # fmt: skip
 
 
 def croissant(

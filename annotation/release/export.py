@@ -16,7 +16,7 @@ from sono.annotation.release.image_folder import write_image_folder
 from sono.annotation.release.open_clip import write_open_clip
 from sono.annotation.release.questions import ASKED
 from sono.annotation.release.records import SPLIT_NAMES
-from sono.annotation.release.samples import SampleSet, left_out, samples_of
+from sono.annotation.release.samples import SampleSet, captions_alone, left_out, samples_of
 from sono.annotation.release.sonoclip import write_sonoclip
 from sono.annotation.release.webdataset import webdataset_features, write_webdataset
 from sono.curation.core.atomic import file_sha256, read_regular, write_text
@@ -40,8 +40,10 @@ class ReleaseSummary:
 
     path: Path
     frames: dict[str, int]
-    captions: int
+    held_out: int | None  # frames of them; None: the settings hold out no center
+    frame_captions: int
     masks: int
+    mask_captions: int
     private_strings: int
     remarks: tuple[str, ...]
 
@@ -62,17 +64,25 @@ def export_dataset(
     workspace.require_vault(no_vault)
     workspace.check_new_folder(target)
     found = samples_of(workspace, [*TRAINED_STATES, *(["proposed"] if proposed else [])])
+    remarks = left_out(found)
+    if layout == "open-clip":
+        found, more = captions_alone(found)
+        remarks += more
     with new_folder(target) as folder:
         _writer(layout, workspace.planes())(found, folder)
         _describe(workspace, found, folder, layout)
         private_strings = check_folder(workspace, folder)
+    held = [sample.held_out for sample in found.samples]
+    regions = [region for sample in found.samples for region in sample.regions]
     return ReleaseSummary(
         path=target,
         frames={SPLIT_NAMES[split]: len(found.of(split)) for split in found.splits},
-        captions=sum(len(sample.captions) for sample in found.samples),
-        masks=sum(len(sample.regions) for sample in found.samples),
+        held_out=sum(map(bool, held)) if found.hold_out else None,
+        frame_captions=sum(len(sample.captions) for sample in found.samples),
+        masks=len(regions),
+        mask_captions=sum(len(region.captions) for region in regions),
         private_strings=private_strings,
-        remarks=tuple(left_out(found)),
+        remarks=tuple(remarks),
     )
 
 

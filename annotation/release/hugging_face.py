@@ -28,7 +28,7 @@ _TYPES = {str: pa.string(), int: pa.int32(), float: pa.float32(), list: _TEXTS}
 # what both layouts of Hugging Face hold of a frame and of a mask, besides names and pictures
 FRAME_COLUMNS = [
     ("height", pa.int32()), ("width", pa.int32()), ("captions", _TEXTS),
-    *((name, _TYPES[kind]) for name, kind in FACTS.items()),
+    *((name, _TYPES[kind]) for name, kind in FACTS.items()), ("held_out", pa.bool_()),
 ]  # fmt: skip
 MASK_NAMES = [("mask_id", pa.string()), ("structure", pa.string())]
 MASK_FACTS = [("captions", _TEXTS), ("state", pa.string()), ("source", pa.string())]
@@ -124,5 +124,6 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
 
 def arrow_name(kind: pa.DataType) -> str:
     """The name of a type of plain values in `datasets`."""
-    names = {pa.float32(): "float32", pa.int32(): "int32", pa.int64(): "int64"}
+    names = {pa.float32(): "float32", pa.int32(): "int32", pa.int64(): "int64",
+             pa.bool_(): "bool"}  # fmt: skip
     return names.get(kind, "string")

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -12,12 +13,14 @@ import pandas as pd
 from sono.annotation.caption_facts import facts_of
 from sono.annotation.captions import caption_writer
 from sono.annotation.masks import mask_row, mask_table
-from sono.annotation.release.received import Received, read_samples
+from sono.annotation.release.read_samples import read_samples
+from sono.annotation.release.received import ID, Received
 from sono.annotation.release.records import SPLIT_NAMES
 from sono.annotation.release.samples import FACTS
 from sono.curation.core.atomic import check_inside, file_sha256, read_regular, write_bytes
 from sono.curation.core.column_values import ID_PATTERN, MASK_SOURCES, MASK_STATES
-from sono.curation.core.errors import SonoError
+from sono.curation.core.console import progress
+from sono.curation.core.errors import SonoError, counted
 from sono.curation.core.frame_files import checksum_of, encode_png, frame_file, image_id_of
 from sono.curation.core.pseudonyms import pseudonym
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows
@@ -25,7 +28,6 @@ from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 
-ID = re.compile(r"[0-9a-f]{16,64}")  # of frames and masks in the data sets of sono
 TEMPLATE = "imported-{:02}"  # of the first caption of a frame, of the second, ...
 CHECKSUMS = "SHA256SUMS"
 KINDS = {str: "a text", int: "a whole number", float: "a number", list: "a list of texts"}
@@ -37,10 +39,12 @@ class ImportedSummary:
     """What was imported: frames by split, masks, captions, and those with findings of the lint."""
 
     frames: dict[str, int]
+    frame_captions: int
     masks: int
-    captions: int
+    mask_captions: int
     caption_findings: dict[str, int]
     checksums: int  # files whose SHA-256 was compared
+    remarks: tuple[str, ...]
 
 
 def import_dataset(workspace: Workspace, folder: Path) -> ImportedSummary:
@@ -61,7 +65,8 @@ def import_dataset(workspace: Workspace, folder: Path) -> ImportedSummary:
     masks: list[dict[str, Any]] = []
     texts: list[tuple[str, str | None, str | None, tuple[str, ...]]] = []
     planes = workspace.planes()
-    with workspace.lock():
+    held: Counter[str | None] = Counter()  # frames that are marked as held out, by center
+    with workspace.lock(), progress("import frames", None) as advance:
         for sample in read_samples(folder):
             row = _image(workspace, sample, folder)
             planes.check([row["plane"]])
@@ -70,6 +75,8 @@ def import_dataset(workspace: Workspace, folder: Path) -> ImportedSummary:
                     f"{folder}: two samples have the id {row['image_id']}; export it again"
                 )
             images[row["image_id"]] = row
+            held[row["center"]] += sample.values.get("held_out") in (True, "true")
+            advance()
             texts.append((row["image_id"], None, None, sample.captions))
             write_bytes(workspace.root / row["file"], encode_png(sample.gray))
             for mask in sample.masks:
@@ -90,7 +97,32 @@ def import_dataset(workspace: Workspace, folder: Path) -> ImportedSummary:
         workspace.write(IMAGES, table)  # the last, so that the command can be given again before
     check_privacy(workspace)
     split = Counter(SPLIT_NAMES[row["split"] or "unassigned"] for row in images.values())
-    return ImportedSummary(dict(split), len(masks), len(captions), dict(findings), checked)
+    of_masks = int((captions["level"] == "region").sum())
+    return ImportedSummary(
+        frames=dict(split),
+        frame_captions=len(captions) - of_masks,
+        masks=len(masks),
+        mask_captions=of_masks,
+        caption_findings=dict(findings),
+        checksums=checked,
+        remarks=tuple(_remarks(table, +held)),
+    )
+
+
+def _remarks(images: pd.DataFrame, held: Mapping[str | None, int]) -> Iterator[str]:
+    """Frames of unknown planes, and what to do about those that the sender held out of training."""
+    unknown = int(images["plane"].isna().sum())
+    if unknown:
+        yield f"{counted(unknown, 'frame has', 'frames have')} no plane in the data set"
+    if held:
+        centers = ", ".join(
+            f"{name or 'no center'} ({count})" for name, count in sorted(held.items(), key=str)
+        )
+        frames = counted(sum(held.values()), "frame is", "frames are")
+        yield (
+            f"{frames} marked as held out of training, of {centers}: name the held-out center in "
+            "hold_out under [training] in sono.toml, or a run trains on it"
+        )
 
 
 def _check_sums(folder: Path) -> int:
@@ -99,15 +131,22 @@ def _check_sums(folder: Path) -> int:
     if not listing.exists():
         return 0
     lines = read_regular(listing).decode("utf-8", "backslashreplace").splitlines()
-    for line in lines:
-        digest, _, name = line.partition(" ")
-        name = name[1:]  # after a second space, or the * of `sha256sum --binary`
-        check_inside(folder / name, folder)
-        if not (folder / name).is_file() or file_sha256(folder / name) != digest:
-            raise SonoError(
-                f"{folder / name}: missing, or not the file that {CHECKSUMS} lists; copy it again"
-            )
+    with progress("checksums", len(lines)) as advance:
+        for line in lines:
+            _check_sum(folder, line)
+            advance()
     return len(lines)
+
+
+def _check_sum(folder: Path, line: str) -> None:
+    """Raise SonoError if a file is not that of its line in the list of checksums."""
+    digest, _, name = line.partition(" ")
+    name = name[1:]  # after a second space, or the * of `sha256sum --binary`
+    check_inside(folder / name, folder)
+    if not (folder / name).is_file() or file_sha256(folder / name) != digest:
+        raise SonoError(
+            f"{folder / name}: missing, or not the file that {CHECKSUMS} lists; copy it again"
+        )
 
 
 def _image(workspace: Workspace, sample: Received, folder: Path) -> dict[str, Any]:
@@ -126,7 +165,10 @@ def _image(workspace: Workspace, sample: Received, folder: Path) -> dict[str, An
             "sono (16 to 64 of the digits 0 to 9 and a to f); export it again"
         )
     if sample.split not in SPLITS:
-        raise SonoError(f"sample {sample.name}: unknown split '{sample.split}'")
+        raise SonoError(
+            f"{folder}: sample {sample.name}: unknown split '{sample.split:.40}'; name the file or "
+            f"folder by one of {', '.join(SPLITS)}"
+        )
     split = SPLITS[sample.split]
     height, width = sample.gray.shape
     facts = {name: given.get(name) for name in FACTS}

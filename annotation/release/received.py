@@ -1,4 +1,4 @@
-"""Read the samples of a data set as `sono export dataset` or SonoCLIP's authors lay it out."""
+"""Read the samples of a data set in Parquet, in shards or as SonoCLIP's authors lay it out."""
 
 import json
 import re
@@ -18,7 +18,6 @@ from sono.annotation.weights.weight_files import short
 from sono.curation.core.atomic import (
     MAX_TEXT_BYTES,
     check_inside,
-    check_regular,
     read_json_object,
     read_regular,
 )
@@ -29,7 +28,8 @@ from sono.curation.readers.images import read_image
 
 MAX_PICTURE_BYTES = 1 << 28
 MAX_PIXELS = 1 << 26  # of a mask
-_ID = re.compile(ID_PATTERN)
+_STEM = re.compile(ID_PATTERN)
+ID = re.compile(r"[0-9a-f]{16,64}")  # of frames and masks in the data sets of sono
 # what reading fields of another type than ours raises
 WRONG_FIELDS = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
@@ -45,6 +45,14 @@ class ReceivedMask:
     captions: tuple[str, ...]
     values: dict[str, Any]
 
+    def refuse_other_size(self, gray: NDArray[np.uint8], place: str) -> None:
+        """SonoError if the mask is not of the size of its picture."""
+        if self.pixels.shape != gray.shape:
+            raise SonoError(
+                f"{place}: a mask has {self.pixels.shape[0]} x {self.pixels.shape[1]} pixels, the "
+                f"picture {gray.shape[0]} x {gray.shape[1]}; masks are never turned or scaled"
+            )
+
 
 @dataclass(frozen=True)
 class Received:
@@ -58,40 +66,7 @@ class Received:
     masks: tuple[ReceivedMask, ...]
 
 
-def read_samples(folder: Path) -> Iterator[Received]:
-    """The samples of a folder, whose layout is found by its files.
-
-    Raises SonoError for a folder of another layout, and for a sample that is damaged.
-    """
-    readers = {
-        "data/*.parquet": _hugging_face,
-        "*/metadata.parquet": _image_folder,
-        "*-*.tar": _webdataset,
-        "data/train_stems.txt": _sonoclip,
-        "test/ul_test.json": _sonoclip,
-        "data/*_stems.txt": _sonoclip,
-    }
-    for pattern, reader in readers.items():
-        if any(folder.glob(pattern)):
-            for path in folder.glob(pattern):
-                check_inside(path, folder)
-                check_regular(path)
-            try:
-                yield from reader(folder)
-            except WRONG_FIELDS as error:
-                raise SonoError(
-                    f"{folder}: not the fields of such a data set ({type(error).__name__}: "
-                    f"{short(error)}); export or copy it again"
-                ) from error
-            return
-    raise SonoError(
-        f"{folder}: not a data set that is read here; it has none of {', '.join(readers)} (give "
-        "the folder of `sono export dataset --format huggingface`, imagefolder, webdataset or "
-        "sonoclip)"
-    )
-
-
-def _hugging_face(folder: Path) -> Iterator[Received]:
+def read_hugging_face(folder: Path) -> Iterator[Received]:
     for path in sorted((folder / "data").glob("*.parquet")):
         split = path.name.split("-")[0]
         for row in _rows(path):
@@ -102,11 +77,11 @@ def _mask_bytes(mask: dict[str, Any]) -> bytes:
     return bytes(mask["mask"]["bytes"])
 
 
-def _image_folder(folder: Path) -> Iterator[Received]:
+def read_image_folder(folder: Path) -> Iterator[Received]:
     for path in sorted(folder.glob("*/metadata.parquet")):
 
         def picture(name: str, root: Path = path.parent) -> bytes:
-            return _content(root / name, root)
+            return content_of(root / name, root)
 
         for row in _rows(path):
             content = picture(row["file_name"])
@@ -146,16 +121,16 @@ def _of_row(place: str, row: dict[str, Any], split: str, picture: bytes, mask_of
     try:
         masks = tuple(
             ReceivedMask(
-                _gray(mask_of(one), f"{place}, mask {one['mask_id']}") > 127,
+                gray_of(mask_of(one), f"{place}, mask {one['mask_id']}") > 127,
                 one["structure"],
-                _texts(one["captions"]),
+                texts_of(one["captions"]),
                 one,
             )
             for one in row["masks"]
         )
         name = str(row["image_id"])
-        gray = _gray(picture, f"{place}, frame {name}")
-        return Received(name, gray, split, row, _texts(row["captions"]), masks)
+        gray = gray_of(picture, f"{place}, frame {name}")
+        return Received(name, gray, split, row, texts_of(row["captions"]), masks)
     except WRONG_FIELDS as error:
         raise SonoError(
             f"{place}: not the columns of a frame ({type(error).__name__}: {short(error)}); export "
@@ -163,14 +138,14 @@ def _of_row(place: str, row: dict[str, Any], split: str, picture: bytes, mask_of
         ) from error
 
 
-def _webdataset(folder: Path) -> Iterator[Received]:
+def read_webdataset(folder: Path) -> Iterator[Received]:
     for path in sorted(folder.glob("*-*.tar")):
         try:
             with tarfile.open(path) as shard:
                 split = path.name.rsplit("-", 1)[0]
                 for stem, parts in _grouped(shard, path):
                     values = json.loads(parts["json"])
-                    gray = _gray(parts["png"], f"{path}, frame {stem}")
+                    gray = gray_of(parts["png"], f"{path}, frame {stem}")
                     yield _of_json(str(path), stem, gray, split, values)
         except (tarfile.TarError, OSError, EOFError, *WRONG_FIELDS) as error:
             raise SonoError(
@@ -207,18 +182,18 @@ def _complete(stem: str, parts: dict[str, bytes], path: Path) -> dict[str, bytes
     return parts
 
 
-def _sonoclip(folder: Path) -> Iterator[Received]:
+def read_sonoclip(folder: Path) -> Iterator[Received]:
     """By the field rules of the published code; further fields are those of sono."""
     for split, name in STEMS.items():
         path = folder / "data" / name
         if path.exists():
             stems = read_regular(path, 64 * MAX_TEXT_BYTES).decode("utf-8").split()
             for stem in stems:
-                values = _json(folder / "data/jsons" / f"{_safe(stem, path)}.json", folder)
+                values = json_of(folder / "data/jsons" / f"{_safe(stem, path)}.json", folder)
                 yield _of_stem(folder / "data/images", stem, split, values)
     tested = folder / "test/ul_test.json"
     if tested.exists():
-        for stem, values in _json(tested, folder).items():
+        for stem, values in json_of(tested, folder).items():
             yield _of_stem(folder / "test/images", _safe(stem, tested), "test", values)
 
 
@@ -229,7 +204,7 @@ def _of_stem(images: Path, stem: str, split: str, values: dict[str, Any]) -> Rec
     )
     if path is None:
         raise SonoError(f"{images}: lacks the picture of {stem}; copy the data set again")
-    gray = _gray(_content(path, images), str(path))
+    gray = gray_of(content_of(path, images), str(path))
     return _of_json(str(path), stem, gray, split, values)
 
 
@@ -247,12 +222,8 @@ def _of_json(
             f"{place}: not the fields of a sample ({type(error).__name__}: {short(error)})"
         ) from error
     for mask in masks:
-        if mask.pixels.shape != gray.shape:
-            raise SonoError(
-                f"{place}: a mask has {mask.pixels.shape[0]} x {mask.pixels.shape[1]} pixels, the "
-                f"picture {gray.shape[0]} x {gray.shape[1]}; masks are never turned or scaled"
-            )
-    return Received(stem, gray, split, values, _texts(captions), masks)
+        mask.refuse_other_size(gray, place)
+    return Received(stem, gray, split, values, texts_of(captions), masks)
 
 
 def _masks_of(values: dict[str, Any]) -> Iterator[ReceivedMask]:
@@ -261,7 +232,7 @@ def _masks_of(values: dict[str, Any]) -> Iterator[ReceivedMask]:
     if "seudo_masks" not in values:  # webdataset
         for one in described:
             yield ReceivedMask(
-                _pixels(one["segmentation"]), one["structure"], _texts(one["captions"]), one
+                pixels_of(one["segmentation"]), one["structure"], texts_of(one["captions"]), one
             )
         return
     spans, texts = values.get("ref_exps", []), values.get("mask_captions")
@@ -270,25 +241,29 @@ def _masks_of(values: dict[str, Any]) -> Iterator[ReceivedMask]:
         named = values["caption"][slice(*spans[number])] if number < len(spans) else ""
         text = texts[number] if texts else named
         structure = own.get("structure") or named or text
-        captions = _texts(own.get("captions", [text] if text else []))
-        yield ReceivedMask(_pixels(runs), str(structure), captions, own)
+        captions = texts_of(own.get("captions", [text] if text else []))
+        yield ReceivedMask(pixels_of(runs), str(structure), captions, own)
 
 
-def _texts(captions: object) -> tuple[str, ...]:
+def texts_of(captions: object) -> tuple[str, ...]:
     """Captions; TypeError unless they are a list of texts."""
     if not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
         raise TypeError("captions are no list of texts")
     return tuple(captions)
 
 
-def _pixels(runs: dict[str, Any]) -> NDArray[np.bool_]:
+def pixels_of(runs: dict[str, Any]) -> NDArray[np.bool_]:
+    """The mask of COCO run lengths; ValueError if they are damaged or describe too large a mask."""
     height, width = runs["size"]
     if height * width > MAX_PIXELS:
         raise ValueError(f"a mask of {height} x {width} pixels")
-    return decode(runs["counts"], int(height), int(width))
+    try:
+        return decode(runs["counts"], int(height), int(width))
+    except SonoError as error:  # the caller names the sample
+        raise ValueError(str(error)) from error
 
 
-def _gray(content: bytes, place: str) -> NDArray[np.uint8]:
+def gray_of(content: bytes, place: str) -> NDArray[np.uint8]:
     """The gray picture [H, W] of a file."""
     found = read_image(content)
     if len(found.frames) != 1:
@@ -296,7 +271,7 @@ def _gray(content: bytes, place: str) -> NDArray[np.uint8]:
     return found.frames[0].gray
 
 
-def _content(path: Path, folder: Path) -> bytes:
+def content_of(path: Path, folder: Path) -> bytes:
     check_inside(path, folder)
     try:
         return read_regular(path, MAX_PICTURE_BYTES)
@@ -304,12 +279,12 @@ def _content(path: Path, folder: Path) -> bytes:
         raise SonoError(f"{path}: {error.strerror}; copy the data set again") from error
 
 
-def _json(path: Path, folder: Path) -> dict[str, Any]:
+def json_of(path: Path, folder: Path) -> dict[str, Any]:
     check_inside(path, folder)
     return read_json_object(path, "copy the data set again")
 
 
 def _safe(stem: str, path: Path) -> str:
-    if not _ID.fullmatch(stem):
+    if not _STEM.fullmatch(stem):
         raise SonoError(f"{path}: {stem!r} cannot be the name of a file")
     return stem

@@ -18,6 +18,7 @@ def frame_values(sample: Sample) -> dict[str, Any]:
         "width": sample.width,
         "captions": list(sample.captions),
         **sample.facts,
+        "held_out": sample.held_out,
     }
 
 

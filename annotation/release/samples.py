@@ -2,19 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sono.annotation.captions import of_main_set
+from sono.annotation.captions import in_order
 from sono.curation.core.column_values import SPLITS
+from sono.curation.core.config import section_values
 from sono.curation.core.console import progress
 from sono.curation.core.errors import SonoError, counted
 from sono.curation.core.frame_files import stored_path, stored_png
 from sono.curation.core.tables import Row, rows_of
 from sono.curation.core.workspace import Workspace
+from sono.curation.dataset.related_frames import training_rows
 
 UNASSIGNED = "unassigned"  # the split of frames without one
 # columns of the images table that a sample has, and their types
@@ -67,6 +69,7 @@ class Sample:
     facts: dict[str, Any]
     captions: tuple[str, ...]
     regions: tuple[Region, ...]
+    held_out: bool | None = None  # of training; None: the settings hold out no center
 
     def png(self) -> bytes:
         """The bytes of the stored frame; raises SonoError if it is missing or damaged."""
@@ -80,6 +83,7 @@ class SampleSet:
     samples: tuple[Sample, ...]
     masks_left_out: int  # not in the wanted states
     without_caption: int
+    hold_out: tuple[str, ...] = ()  # centers that the settings hold out of training
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -100,15 +104,18 @@ class SampleSet:
                 advance()
 
 
+def held_out_centers(workspace: Workspace) -> tuple[str, ...]:
+    """The centers that `[training] hold_out` of `sono.toml` keeps out of training."""
+    return tuple(section_values(workspace.config_path, "training").get("hold_out", ()))
+
+
 def samples_of(workspace: Workspace, states: Collection[str]) -> SampleSet:
     """The accepted frames of a study, with the masks in one of `states`.
 
     Raises SonoError if there is no caption at all, or a mask has another size than its frame.
     """
     images = workspace.accepted_images().drop_duplicates("image_id").sort_values("image_id")
-    captions = workspace.captions()
-    captions = captions.assign(other=~of_main_set(workspace, captions))
-    captions = captions.sort_values(["other", "template"], kind="stable")
+    captions = in_order(workspace, workspace.captions())
     texts: dict[tuple[str, str | None], list[str]] = defaultdict(list)
     for row in rows_of(captions[["image_id", "mask_id", "text"]]):
         texts[row["image_id"], row["mask_id"]].append(row["text"])
@@ -118,8 +125,13 @@ def samples_of(workspace: Workspace, states: Collection[str]) -> SampleSet:
     own: dict[str, list[Row]] = defaultdict(list)
     for row in rows_of(wanted.sort_values(["structure", "mask_id"], kind="stable")):
         own[row["image_id"]].append(row)
+    hold_out = held_out_centers(workspace)
+    trained = set(training_rows(images, hold_out)["image_id"])
     samples = [
-        _sample(workspace, row, texts, own[row["image_id"]])
+        replace(
+            _sample(workspace, row, texts, own[row["image_id"]]),
+            held_out=row["image_id"] not in trained if hold_out else None,
+        )
         for row in rows_of(
             images[["image_id", "file", "height", "width", "split", "plane", *FACTS]]
         )
@@ -128,6 +140,7 @@ def samples_of(workspace: Workspace, states: Collection[str]) -> SampleSet:
         tuple(samples),
         len(usable) - len(wanted),
         sum(not sample.captions for sample in samples),
+        hold_out,
     )
 
 
@@ -193,3 +206,16 @@ def left_out(found: SampleSet) -> list[str]:
             "`sono captions build` says why"
         )
     return remarks
+
+
+def captions_alone(found: SampleSet) -> tuple[SampleSet, list[str]]:
+    """What a layout of pictures and captions has a place for, and remarks on the rest."""
+    masks = sum(len(sample.regions) for sample in found.samples)
+    kept = tuple(replace(sample, regions=()) for sample in found.samples if sample.captions)
+    remarks = []
+    if masks:
+        remarks.append(f"{counted(masks, 'mask has', 'masks have')} no place in this layout")
+    if kept and len(kept) < len(found.samples):
+        missing = counted(len(found.samples) - len(kept), "frame")
+        remarks.append(f"{missing} without a caption not written: a row of this layout is one")
+    return replace(found, samples=kept), remarks

@@ -1,11 +1,12 @@
 """Check that a rewritten caption states what the caption states: nothing added, nothing lost."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
+from sono.annotation.lint import whole_words
 from sono.curation.clinical.name_variants import words_of
 from sono.curation.core.planes import REGIONS, PlaneTable
 
@@ -129,7 +130,7 @@ class RewriteCheck:
 
     def _stated(self, text: str, findings: Collection[str]) -> _Stated:
         left = whole = _AS_WELL.sub("and", _plain(text))
-        named, left = _take(left, _whole(map(_plain, findings)))
+        named, left = _take(left, whole_words(map(_plain, findings)))
         of_study = {name: "study" in _clause(left, place) for name, place in named.items()}
         names, left = _take(left, self._plane_names)
         terms, left = _take(left, self._terms)
@@ -173,7 +174,7 @@ class RewriteCheck:
 
     @cached_property
     def _terms(self) -> re.Pattern[str]:
-        words = _whole([*self._names, *map(_plain, self.planes.structures)])
+        words = whole_words([*self._names, *map(_plain, self.planes.structures)])
         # the femur length is a size, not a femur that is shown
         return re.compile(rf"(?:{words.pattern})(?! (?:length|circumference|diameter)\b)")
 
@@ -222,11 +223,6 @@ def _clause(text: str, place: int) -> list[str]:
 
 def _bare(name: str) -> str:
     return re.sub(r"^(?:plane|view|section) of the ", "", name)
-
-
-def _whole(terms: Collection[str] | Iterator[str]) -> re.Pattern[str]:
-    ordered = sorted(set(terms), key=lambda term: (-len(term), term))
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, ordered))})\b" if ordered else r"(?!)")
 
 
 def _take(text: str, pattern: re.Pattern[str]) -> tuple[dict[str, int], str]:

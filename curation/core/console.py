@@ -56,8 +56,11 @@ def new_bar() -> Progress:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Advance]:
-    """Show a bar with rate and time left on stderr; lines in a pipe, nothing with --quiet."""
+def progress(title: str, total: int | None) -> Iterator[Advance]:
+    """Show a bar with rate and time left on stderr; lines in a pipe, nothing with --quiet.
+
+    The time left is not known without a `total`.
+    """
     if stderr_console.quiet:
         yield _silent
         return
@@ -75,7 +78,7 @@ def progress(title: str, total: int) -> Iterator[Advance]:
 
 
 @contextmanager
-def progress_lines(title: str, total: int, done: int = 0) -> Iterator[Advance]:
+def progress_lines(title: str, total: int | None, done: int = 0) -> Iterator[Advance]:
     """Print a line on stderr at the first step that ends 10 s or more after the last line."""
     started = spoken = time.monotonic()
 
@@ -85,7 +88,8 @@ def progress_lines(title: str, total: int, done: int = 0) -> Iterator[Advance]:
         now = time.monotonic()
         if now - spoken >= LINE_SECONDS:
             spoken = now
-            parts = (f"{done} of {total}", note, f"{now - started:.0f} s")
+            count = str(done) if total is None else f"{done} of {total}"
+            parts = (count, note, f"{now - started:.0f} s")
             stderr_console.print(f"{title}: {', '.join(filter(None, parts))}", markup=False)
 
     yield advance

@@ -26,6 +26,7 @@ REGIONS = {
     "abdomen": (96, 166, 92),
     "upper limb": (147, 108, 178),
     "lower limb": (140, 98, 80),
+    "whole fetus": (118, 129, 144),
 }
 
 

@@ -1,6 +1,7 @@
 """The tables of a workspace: schemas, and reading and writing with checks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -347,20 +348,27 @@ def read_arrow(
         for name in spec.columns
         if name in {*wanted, *spec.key, *spec.file_ids, *spec.file_ids.values()}
     ]
+    with readable(path, spec, study) as file:
+        names = file.schema_arrow.names
+        table = file.read(columns=[name for name in checked if name in names])
+        table.validate(full=True)
+    table = typed(with_new_columns(table, spec, checked), spec, str(path))
+    check_rows(table, spec, str(path))
+    return table.select(wanted)
+
+
+@contextmanager
+def readable(path: Path, spec: TableSpec, study: str) -> Iterator[pq.ParquetFile]:
+    """Open and check the file of a table; SonoError if it is damaged, also during the block."""
     check_regular(path)
     try:
         with pq.ParquetFile(path) as file:
             check_file(path, file, spec, study)
-            names = file.schema_arrow.names
-            table = file.read(columns=[name for name in checked if name in names])
-            table.validate(full=True)
+            yield file
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SonoError(
             f"{path}: not a readable Parquet table ({error}); delete it and run the stage again"
         ) from error
-    table = typed(with_new_columns(table, spec, checked), spec, str(path))
-    check_rows(table, spec, str(path))
-    return table.select(wanted)
 
 
 def replace_column(

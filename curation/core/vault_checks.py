@@ -1,15 +1,20 @@
 """Check that the images table and the vault describe the same files, frames and patients."""
 
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sono.curation.core.errors import SonoError, counted
+from sono.curation.core.table_batches import read_batches
 from sono.curation.core.tables import IMAGES
+from sono.curation.core.vault_tables import SOURCES
 
 if TYPE_CHECKING:
     from sono.curation.core.workspace import Workspace
@@ -37,18 +42,28 @@ def count_unknown(workspace: "Workspace", *stamps: Stamp) -> int:
 
     A command asks up to three times; the tables are read once.
     """
-    known = set(workspace.sources(["source_id"])["source_id"])
-    return len(set(workspace.read(IMAGES, ["source_id"])["source_id"]) - known)
+    known = workspace.sources(["source_id"])["source_id"]
+    used = workspace.read(IMAGES, ["source_id"])["source_id"].drop_duplicates()
+    return int(pc.sum(pc.invert(pc.is_in(pa.array(used), pa.array(known)))).as_py() or 0)
 
 
 @lru_cache(maxsize=1)
 def check_identities(workspace: "Workspace", *stamps: Stamp) -> None:
-    """Run `check_rows_of_vault` on a workspace, once for each state of the two tables."""
-    images, sources = (
-        workspace.read(IMAGES, _CHECKED),
-        workspace.sources([*_CHECKED, "raw_patient"]),
+    """Run `check_rows_of_vault` on a workspace, once for each state of the two tables.
+
+    Tables with the same files in the same order, as `sono qc` writes them, are compared in batches.
+    """
+    path, vault, mark = workspace.path(IMAGES), workspace.sources_path, workspace.study().key_check
+    checked = [*_CHECKED, "raw_patient"]
+    pairs = zip_longest(
+        read_batches(path, IMAGES, _CHECKED, mark), read_batches(vault, SOURCES, checked, mark)
     )
-    check_rows_of_vault(images, sources, workspace.path(IMAGES), workspace.sources_path)
+    for images, sources in pairs:
+        if images is None or sources is None or not images[_KEY].equals(sources[_KEY]):
+            both = workspace.read(IMAGES, _CHECKED), workspace.sources(checked)
+            check_rows_of_vault(*both, path, vault)
+            return
+        check_rows_of_vault(images, sources, path, vault)
 
 
 def check_rows_of_vault(
@@ -85,8 +100,8 @@ def check_rows_of_vault(
         if odd.any():
             row = int(odd.argmax())
             raise SonoError(
-                f"{path}: row {row + 1}: column '{name}' has '{own[row]}', and {vault} has "
-                f"'{other[row]}'; {advice}"
+                f"{path}: row {images.index[row] + 1}: column '{name}' has '{own[row]}', and "
+                f"{vault} has '{other[row]}'; {advice}"
             )
 
 

@@ -1,5 +1,6 @@
 """Figures of a dataset as PNG bytes."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def _draw_age(axes: "Axes", stats: Statistics) -> None:
 
     weeks = stats.ga_weeks
     if not weeks:
-        _title(axes, "Gestational age")
+        title_axes(axes, "Gestational age")
         _say(axes, "no gestational age is recorded")
         return
     axes.bar(list(weeks), list(weeks.values()), width=0.86, color=GA_COLOR, zorder=2)
@@ -84,23 +85,22 @@ def _draw_age(axes: "Axes", stats: Statistics) -> None:
     axes.set_xticks(range(GA_WEEKS[0], GA_WEEKS[1] + 1, 4))
     missing = int(stats.ga["missing"] or 0)
     known = f"{sum(weeks.values()):,} frames, median {stats.ga['median']:.1f} weeks"
-    _title(axes, "Gestational age", f"{known}; {missing:,} without age" if missing else known)
+    title_axes(axes, "Gestational age", f"{known}; {missing:,} without age" if missing else known)
 
 
 def _draw_planes(axes: "Axes", bars: list[tuple[str, int, str]]) -> None:
-    _title(axes, "Planes", "accepted frames")
+    title_axes(axes, "Planes", "accepted frames")
     if not bars:
         _say(axes, "no accepted frames")
         return
-    places = list(range(len(bars)))
-    counts = [frames for _, frames, _ in bars]
-    axes.barh(
-        places,
-        counts,
-        height=0.74,
-        color=[_region_color(region) for _, _, region in bars],
-        zorder=2,
-    )
+    colors = [_region_color(region) for _, _, region in bars]
+    draw_bars(axes, [(label, frames) for label, frames, _ in bars], colors)
+
+
+def draw_bars(axes: "Axes", bars: Sequence[tuple[str, int]], colors: Sequence[Any]) -> None:
+    """Draw horizontal bars with their labels and counts, from top to bottom."""
+    places, counts = list(range(len(bars))), [count for _, count in bars]
+    axes.barh(places, counts, height=0.74, color=colors, zorder=2)
     for place, count in zip(places, counts, strict=True):
         axes.annotate(
             f"{count:,}",
@@ -110,9 +110,9 @@ def _draw_planes(axes: "Axes", bars: list[tuple[str, int, str]]) -> None:
             va="center",
             fontsize=8,
         )
-    axes.set_yticks(places, [label for label, _, _ in bars])
+    axes.set_yticks(places, [label for label, _ in bars])
     axes.set_ylim(max(len(bars), MIN_BARS) - 0.4, -0.6)
-    axes.set_xlim(0, max(counts) * 1.12)
+    axes.set_xlim(0, max(counts, default=1) * 1.12)
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(length=0)
     axes.set_xticks([])
@@ -144,7 +144,8 @@ def _region_color(region: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _title(axes: "Axes", title: str, note: str = "") -> None:
+def title_axes(axes: "Axes", title: str, note: str = "") -> None:
+    """Write a title, and a note below it."""
     axes.set_title(f"{title}\n", loc="left", fontsize=11, fontweight="bold")
     axes.annotate(note, (0, 1), (0, 6), "axes fraction", "offset points", fontsize=8.5, color=FAINT)
 

@@ -27,16 +27,13 @@ from sono.curation.clinical.written_dates import dates_in
 from sono.curation.core.atomic import write_text
 from sono.curation.core.console import progress, warn
 from sono.curation.core.errors import PrivacyError
+from sono.curation.core.table_batches import read_batches
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.own_texts import TEMPLATES, own_names, own_text, without_own
 from sono.curation.privacy.private_strings import PrivateStrings, collect
 from sono.curation.privacy.public_names import PublicNames
-from sono.curation.privacy.source_names import (
-    decoded,
-    ids_of_patients,
-    names_of_persons,
-    raw_strings,
-)
+from sono.curation.privacy.source_names import SEARCHED, SourceStrings, decoded
 from sono.curation.privacy.text_extraction import CLOSED, extract_texts
 
 # Files in which sono writes counts and decimals, so short numbers are not ids. A text file of any
@@ -82,7 +79,8 @@ class Search:
         """
         page = place.suffix in PAGES or where == "column 'message'"
         if where.startswith("column "):  # a digest is a cell as a whole, and takes long to search
-            text = _DIGEST.sub(lambda cell: cell[0] * (cell[0] in self.private.words), text)
+            private = self.private.words.intersection(text.split("\n"))
+            text = "\n".join((_DIGEST.sub("", text), *private))
         found = self.private.found_in(text, page, glued=where != RUN_LENGTHS)
         if where == RUN_LENGTHS:
             return {one for one in found if len(one) >= MIN_IN_RUN_LENGTHS}
@@ -283,12 +281,11 @@ def private_strings(workspace: Workspace) -> PrivateStrings:
 
 
 def _search(workspace: Workspace) -> Search:
-    sources = workspace.sources()
+    mark = workspace.study().key_check
+    sources = SourceStrings.of(read_batches(workspace.sources_path, SOURCES, SEARCHED, mark))
     public = PublicNames.of(workspace, sources)
     own, prose = VOCABULARY | public.words, PROSE | public.words
-    found = collect(
-        raw_strings(sources), own, names_of_persons(sources), prose, ids_of_patients(sources)
-    )
+    found = collect(sources.raw, own, sources.persons, prose, sources.patients)
     key = {workspace.key_path.read_text().strip().lower()}
     namesakes = {
         name: word

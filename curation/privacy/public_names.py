@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from sono.curation.clinical.name_variants import words_of
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.own_texts import is_card
+from sono.curation.privacy.source_names import SourceStrings
 from sono.curation.privacy.text_extraction import DESCRIPTION
 
 PLANE_COLUMNS = (
@@ -37,13 +36,13 @@ class PublicNames:
     words: frozenset[str]  # public_words under [study]
 
     @classmethod
-    def of(cls, workspace: Workspace, sources: pd.DataFrame) -> "PublicNames":
+    def of(cls, workspace: Workspace, sources: SourceStrings) -> "PublicNames":
         study, planes, usual = workspace.study(), workspace.planes(), PlaneTable()
         own = {text for plane in planes.planes for text in (plane.id, plane.name, *plane.aliases)}
         known = {text for plane in usual.planes for text in (plane.id, plane.name, *plane.aliases)}
         return cls(
-            centers=frozenset(sources["center"].dropna()),
-            machines=frozenset(sources["machine"].dropna()),
+            centers=frozenset(sources.centers),
+            machines=frozenset(sources.machines),
             planes=frozenset((own - known) | (set(planes.structures) - set(usual.structures))),
             titles=frozenset((study.name, workspace.root.name)),
             words=words_of(*study.public_words),

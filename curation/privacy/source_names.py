@@ -1,5 +1,7 @@
 """The private strings of the sources: names of persons, ids of patients, names of files."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +11,32 @@ from sono.curation.clinical.placeholders import known_id
 from sono.curation.readers.archives import without_suffix
 from sono.curation.readers.dicom_header import IDS_OF_EXAM
 from sono.curation.readers.source import header_of
+
+SEARCHED = ("path", "root", "private", "persons", "raw_patient", "raw_study", "file_patient",
+            "header_facts", "center", "machine")  # fmt: skip
+
+
+@dataclass
+class SourceStrings:
+    """What the gate searches for, and the public names, as written in the table of sources."""
+
+    raw: set[str] = field(default_factory=set)
+    persons: set[str] = field(default_factory=set)
+    patients: set[str] = field(default_factory=set)
+    centers: set[str] = field(default_factory=set)
+    machines: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, batches: Iterable[pd.DataFrame]) -> "SourceStrings":
+        """Collect from the columns SEARCHED of the table, which comes in batches."""
+        found = cls()
+        for sources in batches:
+            found.raw |= raw_strings(sources)
+            found.persons |= names_of_persons(sources)
+            found.patients |= ids_of_patients(sources)
+            found.centers.update(sources["center"].dropna().unique())
+            found.machines.update(sources["machine"].dropna().unique())
+        return found
 
 
 def names_of_persons(sources: pd.DataFrame) -> set[str]:

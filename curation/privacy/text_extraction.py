@@ -36,6 +36,8 @@ MARKUP = (".html", ".htm", ".xhtml", ".svg")
 DESCRIPTION = "the description of the table"
 RECORDS = "runs/*/run.json"  # of training runs
 MAX_DEPTH = 3  # archives in archives
+BATCH_ROWS = 1 << 16  # of a table whose cells are in memory at a time
+MAX_KNOWN = 1 << 18  # cells of a column that are not searched again
 CLOSED = "an archive that is damaged, locked, too large or too deep, so that it cannot be searched"
 ARCHIVE_ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, OSError,
@@ -206,7 +208,7 @@ def _unbase64(text: str) -> bytes:
 
 
 def _table_texts(source: Path | io.BytesIO, name: str = "") -> Iterator[Text]:
-    """Yield the distinct cells of every column, then the column names and metadata.
+    """Yield every different cell of every column, then the column names and metadata.
 
     Columns of numbers of sono's own table `name` are left out. Of pictures in cells only the texts
     around the pixels are searched.
@@ -214,17 +216,14 @@ def _table_texts(source: Path | io.BytesIO, name: str = "") -> Iterator[Text]:
     with pq.ParquetFile(source) as file:
         names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
         wanted = [column for column in names if (name, column) not in _NUMBERS]
-        known: dict[str, set[object]] = {column: set() for column in wanted}
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=wanted)
+        known: dict[str, set[str]] = {column: set() for column in wanted}
+        for rows in file.iter_batches(BATCH_ROWS, columns=wanted):
             for column in wanted:
-                place = f"column '{column}'"
-                for values in _flat(table[column].combine_chunks()):
+                for values in _flat(rows.column(column)):
                     cells = _distinct(values)
-                    if len(cells) < len(values) / 2:  # what repeats in a group does so in others
-                        cells = [cell for cell in cells if cell not in known[column]]
-                        known[column].update(cells)
-                    yield from _cell_texts(place, cells)
+                    if len(cells) < len(values):  # what repeats in a batch does so in others
+                        cells = _unknown(cells, known[column])
+                    yield from _cell_texts(f"column '{column}'", cells)
     described = [*names, *(decoded(part) for pair in metadata.items() for part in pair)]
     yield DESCRIPTION, "\n".join(described)
 
@@ -244,6 +243,14 @@ def _distinct(values: pa.Array) -> list[object]:
     with suppress(pa.ArrowNotImplementedError):  # of kinds that Arrow cannot compare
         values = values.unique()
     return [value for value in values.to_pylist() if value is not None]
+
+
+def _unknown(cells: list[object], known: set[str]) -> list[object]:
+    """The cells that are not among the `known` texts, to which they are added up to a limit."""
+    new = [cell for cell in cells if not isinstance(cell, str) or cell not in known]
+    if len(known) < MAX_KNOWN:
+        known.update(cell for cell in new if isinstance(cell, str))
+    return new
 
 
 def _cell_texts(place: str, cells: list[object]) -> Iterator[Text]:

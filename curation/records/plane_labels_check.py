@@ -1,6 +1,6 @@
 """The report of `sono planes check`: which labels of a column name a plane, and by which label."""
 
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from sono.curation.records.titles import guess_columns, parse_title
 if TYPE_CHECKING:
     from rich.console import Group
 
+MAX_LINES = 4  # of the table that are listed for each label
 # What becomes of a label, the most doubtful first.
 UNKNOWN, AMBIGUOUS, PROPOSED, OUTSIDE, READ = "unknown", "ambiguous", "proposed", "outside", "read"
 STATES = (UNKNOWN, AMBIGUOUS, PROPOSED, OUTSIDE, READ)
@@ -27,8 +28,10 @@ STATES = (UNKNOWN, AMBIGUOUS, PROPOSED, OUTSIDE, READ)
 class CheckedLabel:
     """A label of a table, its rows, the plane id that it names or may name, and why."""
 
-    label: str
+    label: str  # its shape, such as Aa Aa, if it is not shown
     rows: int
+    lines: tuple[int, ...]  # of the table, the first MAX_LINES
+    hidden: bool  # it may contain the name of a person
     state: str  # one of STATES
     plane: str
     why: str
@@ -61,17 +64,34 @@ class LabelReport:
         from rich.text import Text
 
         plane = Column("plane", no_wrap=True)
-        table = Table("rows", "label", "", plane, "by", box=None, pad_edge=False)
+        titles = ("rows", "in lines", "label", "", plane, "by")
+        table = Table(*titles, box=None, pad_edge=False)
         for one in self.labels:
-            table.add_row(*map(Text, (str(one.rows), one.label, one.state, one.plane, one.why)))
+            lines = ", ".join(map(str, one.lines)) + ", ..." * (one.rows > len(one.lines))
+            cells = (str(one.rows), lines, one.label, one.state, one.plane, one.why)
+            table.add_row(*map(Text, cells))
         listed = ", ".join(f"{count} {state}" for state, count in self.states.items() if count)
         head = f"{self.table}: {counted(self.rows, 'row')}, column '{self.column}': {listed}"
         head += f", {self.without_label} without a label" * bool(self.without_label)
+        return Group(Text(head), table, *map(Text, self._advice()))
+
+    def _advice(self) -> Iterator[str]:
+        """What to do about labels that name no plane, and why some are not shown."""
+        hidden = sum(one.hidden for one in self.labels)
+        if hidden:
+            yield (
+                f"{counted(hidden, 'unknown label is', 'unknown labels are')} shown by the shape "
+                "(A and a for words, 9 for digits), because it may contain the name of "
+                "a person; --names shows it"
+            )
+        if any(one.state in (UNKNOWN, AMBIGUOUS) for one in self.labels):
+            yield (
+                "correct unknown and ambiguous labels in the table, or give them a plane (or "
+                '"other") under [study.planes] in sono.toml: "label" = "femur"'
+            )
         lines = [f'"{one.label}" = "{one.plane}"' for one in self.labels if one.state == PROPOSED]
-        paste = (
-            ["confirm what is right under [study.planes] in sono.toml:", *lines] if lines else []
-        )
-        return Group(Text(head), table, *map(Text, paste))
+        if lines:
+            yield from ("confirm what is right under [study.planes] in sono.toml:", *lines)
 
 
 def check_labels(
@@ -84,13 +104,15 @@ def check_labels(
     """
     sheet = read_sheet(path)
     layout = layout_of_labels(path, sheet.header, column or _column(path, sheet, planes))
-    labels = [layout.cells(row).get("plane", "") for _, row in sheet.rows]
-    counts = Counter(filter(None, labels))
-    found = [_checked(label, rows, planes, names) for label, rows in counts.items()]
+    lines: dict[str, list[int]] = {}
+    for line, row in sheet.rows:
+        lines.setdefault(layout.cells(row).get("plane", ""), []).append(line)
+    without = len(lines.pop("", []))
+    found = [_checked(label, own, planes, names) for label, own in lines.items()]
     found.sort(key=lambda one: (STATES.index(one.state), -one.rows, one.label))
     states = {state: sum(one.rows for one in found if one.state == state) for state in STATES[::-1]}
     title = sheet.header[layout.columns["plane"]]
-    return LabelReport(path.name, title, len(labels), labels.count(""), states, tuple(found))
+    return LabelReport(path.name, title, len(sheet.rows), without, states, tuple(found))
 
 
 def _column(path: Path, sheet: Sheet, planes: PlaneTable) -> str:
@@ -113,27 +135,28 @@ def _looks_so(sheet: Sheet, title: str, planes: PlaneTable) -> bool:
     return known >= max(1.0, MIN_PLANES * len(cells))
 
 
-def _checked(label: str, rows: int, planes: PlaneTable, names: bool) -> CheckedLabel:
+def _checked(label: str, lines: list[int], planes: PlaneTable, names: bool) -> CheckedLabel:
+    rows = (len(lines), tuple(lines[:MAX_LINES]))
     plane = planes.get(label)
     if plane is not None:
         outside = planes.outside(label)
         state = OUTSIDE if plane == OTHER else READ
-        return CheckedLabel(label, rows, state, plane, outside or _source(label, plane, planes))
+        why = outside or _source(label, plane, planes)
+        return CheckedLabel(label, *rows, False, state, plane, why)
     meant = planes.proposal(label)
     if meant is not None:
         why = f"{meant.outside or meant.text} ({meant.language}, not reviewed)"
-        return CheckedLabel(label, rows, PROPOSED, meant.plane or OTHER, why)
+        return CheckedLabel(label, *rows, False, PROPOSED, meant.plane or OTHER, why)
     try:
         planes.find(label)
     except SonoError as error:
         problem = str(error)
     hint = problem.partition("; ")[2]
     if hint.startswith("it may mean"):
-        return CheckedLabel(label, rows, AMBIGUOUS, "", hint)
-    shown = names or is_slip(problem, label) or is_short_number(label)
-    return CheckedLabel(
-        label if shown else shape(label), rows, UNKNOWN, "", hint if "did you" in hint else ""
-    )
+        return CheckedLabel(label, *rows, False, AMBIGUOUS, "", hint)
+    hidden = not (names or is_slip(problem, label) or is_short_number(label))
+    shown, why = shape(label) if hidden else label, hint if "did you" in hint else ""
+    return CheckedLabel(shown, *rows, hidden, UNKNOWN, "", why)
 
 
 def _source(label: str, plane_id: str, planes: PlaneTable) -> str:

@@ -214,10 +214,28 @@ def test_a_preview_shows_frame_masks_facts_and_template(tmp_path: Path) -> None:
     assert whole.text in html and whole.template in html and "ga = 21 weeks and 3 days" in html
     console = Console(width=200, record=True, file=StringIO())
     console.print(preview)
-    assert "6 of 8 captions shown" in console.export_text()
+    text = console.export_text()
+    assert f"{page}: 6 of 8 captions, of 3 frames and 1 plane" in text.replace("\n", "")
+    assert whole.text not in text
     (tmp_path / "mine.html").write_text("<p>mine")
     with pytest.raises(SonoError, match="not an earlier output"):
         preview_captions(workspace, page=tmp_path / "mine.html")
+
+
+def test_the_printed_captions_are_bounded_and_all_are_printed_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = _study(tmp_path)
+    monkeypatch.setattr("sono.annotation.captioning.preview.MAX_PRINTED", 4)
+    printed = {}
+    for every in (False, True):
+        console = Console(width=200, record=True, file=StringIO())
+        console.print(preview_captions(workspace, count=3, every=every))
+        printed[every] = console.export_text()
+    region = preview_captions(workspace, count=1).frames[0].captions[1]
+    assert region.text not in printed[False] and region.text in printed[True]
+    assert printed[False].count("and 1 more caption; --all prints all") == 3
+    assert all("6 of 8 captions, of 3 frames and 1 plane" in text for text in printed.values())
 
 
 def test_every_code_has_a_meaning_and_a_fix() -> None:

@@ -284,6 +284,29 @@ def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     assert isinstance(workspace.captions(), pd.DataFrame)
 
 
+def test_captions_do_not_depend_on_the_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{number:02}" for number in range(9)]
+    images = [image(name, plane="femur", ga_days=140 + int(name)) for name in names[::-1]]
+    images += [
+        image(names[3], plane="femur", source_id="twin"),
+        image("99", plane="femur", status="rejected"),
+    ]
+    masks = [mask(name, "femur") for name in ("05", "00", "08", "02")]
+    workspace = study(tmp_path, images, masks)
+    tables = []
+    for batch in (1 << 16, 4, 1):
+        monkeypatch.setattr("sono.annotation.captions.BATCH", batch)
+        build_captions(workspace)
+        tables.append(workspace.captions())
+    assert tables[0]["image_id"].value_counts().to_dict() == {
+        name: 1 + (name in ("05", "00", "08", "02")) for name in names
+    }
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(tables[0], other)
+
+
 def test_templates_get_the_values_of_the_documented_examples() -> None:
     facts = Facts(
         plane="transventricular",

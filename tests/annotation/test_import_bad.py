@@ -16,6 +16,7 @@ import pytest
 from sono.annotation.release.import_dataset import import_dataset
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import encode_png
+from sono.curation.core.rle import encode
 from sono.curation.core.tables import IMAGES
 from sono.curation.core.workspace import Workspace
 
@@ -113,3 +114,122 @@ def test_a_pipe_or_an_empty_folder_does_not_wait(tmp_path: Path) -> None:
     other.mkdir(parents=True)
     shard(other, {})
     assert "has no sample" in refused(other, tmp_path / "b")
+
+
+def coco(folder: Path, change: Change = lambda content: None, name: str = "captions_train") -> None:
+    """A data set of one frame with one caption, after `change` to its JSON."""
+    for place in ("images", "annotations"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    values = sample() | {"id": 1, "file_name": f"{1:016x}.png"}
+    (folder / "images" / values["file_name"]).write_bytes(PICTURE)
+    caption = {"id": 1, "image_id": 1, "caption": "A femur."}
+    content = {"images": [values], "annotations": [caption]}
+    change(content)
+    (folder / "annotations" / f"{name}.json").write_text(json.dumps(content))
+
+
+def _of_image(**values: object) -> Change:
+    return lambda content: content["images"][0].update(values)
+
+
+def _of_annotation(**values: object) -> Change:
+    return lambda content: content["annotations"][0].update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_of_image(file_name="../../escape.png", image_id=None), "leads out of"),
+        (_of_image(file_name="other.png"), "'other.png' is not that of its image_id"),
+        (_of_image(file_name="lost.png", image_id=None), "No such file"),
+        (_of_image(file_name=7), "file_name is no text"),
+        (_of_image(id="x"), "image id 'x' twice, or not a number"),
+        (lambda content: content["images"].append(content["images"][0]), "twice"),
+        (_of_image(plane="nowhere"), "plane 'nowhere'"),
+        (_of_image(ga_days="150"), "is not a whole number"),
+        (_of_annotation(image_id=2), "is of image 2, which is not listed"),
+        (_of_annotation(caption=None), "no list of texts"),
+        (lambda content: content.pop("images"), "not the fields of COCO (KeyError: 'images'"),
+        (lambda content: content.update(annotations=3), "not the fields of COCO"),
+    ],
+)
+def test_damaged_coco_is_one_line(change: Change, said: str, tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    coco(folder, change)
+    message = refused(folder, tmp_path)
+    assert said in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "said"),
+    [
+        ([[1, 1, 5, 1, 5, 5]], "is a polygon, which is not read here"),
+        (
+            {"size": [8, 9], "counts": encode(np.ones((8, 9), np.bool_))},
+            "masks are never turned or scaled",
+        ),
+        ({"size": [70, 80], "counts": "~~~"}, "image 1: not the fields of COCO (ValueError: "),
+        ({"size": [1 << 20, 1 << 20], "counts": "1"}, "a mask of"),
+    ],
+)
+def test_a_damaged_mask_of_coco_is_one_line(
+    segmentation: object, said: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "given"
+    coco(folder)
+
+    def masks(content: dict[str, Any]) -> None:
+        mask = {"id": 4, "image_id": 1, "category_id": 1, "segmentation": segmentation}
+        content.update(annotations=[mask], categories=[{"id": 1, "name": "femur"}])
+
+    coco(folder, masks, "instances_train")
+    message = refused(folder, tmp_path)
+    assert said in message and "\n" not in message
+
+
+def test_two_files_of_coco_that_differ_or_are_cut_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "given"
+    coco(folder)
+    coco(folder, _of_image(ga_days=151), "instances_train")
+    assert "image 1 is another one in the file of captions" in refused(folder, tmp_path / "a")
+    folder = tmp_path / "b" / "given"
+    coco(folder)
+    file = folder / "annotations" / "captions_train.json"
+    file.write_text(file.read_text()[:-9])
+    assert "not readable JSON" in refused(folder, tmp_path / "b")
+    folder = tmp_path / "c" / "given"
+    coco(folder, name="captions_elsewhere")
+    assert "unknown split 'elsewhere'" in refused(folder, tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("filepath\ttitle\n../out.png\tA femur.\n", "leads out of"),
+        ("filepath\ttitle\nlost.png\tA femur.\n", "No such file"),
+        ("filepath\ttitle\na.png\n", "train.csv:2: not a path and a caption"),
+        ("filepath\ttitle\na.png\tA femur.\tmore\n", "train.csv:2: not a path and a caption"),
+        ('filepath\ttitle\na.png\t"A fem', "not a readable table"),
+        ("image,plane\na.png,femur\n", "a table of open_clip has filepath and title"),
+        ("", "a table of open_clip has filepath and title"),
+        ("filepath\ttitle\n", "has no sample"),
+    ],
+)
+def test_a_damaged_table_of_open_clip_is_one_line(text: str, said: str, tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(PICTURE)
+    (folder / "train.csv").write_text(text)
+    message = refused(folder, tmp_path)
+    assert said in message and "\n" not in message
+
+
+def test_a_table_of_open_clip_with_commas_and_names_of_its_own_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "case 7.png").write_bytes(PICTURE)
+    (folder / "val.csv").write_text('filepath,title\ncase 7.png,"A femur, long."\ncase 7.png,B.\n')
+    study = Workspace.create(tmp_path / "study")
+    assert import_dataset(study, folder).frames == {"validation": 1}
+    assert study.captions()["text"].tolist() == ["A femur, long.", "B."]
+    assert "case" not in str(study.images().to_dict("records"))

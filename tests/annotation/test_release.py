@@ -20,6 +20,7 @@ from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.release.export import Layout, export_dataset, write_card
 from sono.annotation.release.import_dataset import import_dataset
 from sono.annotation.release.questions import ASKED
+from sono.annotation.release.read_samples import read_samples
 from sono.curation.core.errors import PrivacyError, SonoError
 from sono.curation.core.frame_files import encode_png, frame_file, image_id_of
 from sono.curation.core.rle import decode, encode
@@ -435,17 +436,25 @@ def test_a_center_named_like_its_folder_and_a_patient_like_a_word_of_the_card_pa
         check_privacy(study)
 
 
-@pytest.mark.parametrize("layout", ["huggingface", "imagefolder", "webdataset", "sonoclip"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_an_imported_data_set_is_exported_again_as_it_was(
     study: Workspace, tmp_path: Path, layout: Layout
 ) -> None:
-    export_dataset(study, tmp_path / "out", layout, proposed=True)
+    written = export_dataset(study, tmp_path / "out", layout, proposed=True)
     other = Workspace.create(tmp_path / "other")
     summary = import_dataset(other, tmp_path / "out")
     assert summary.frames == {"train": 2, "validation": 1, "test": 1, "unassigned": 1}
-    assert (summary.masks, summary.captions) == (12, 5 * 2 + 12)
+    masks = 0 if layout == "open-clip" else 12
+    counts = (summary.frame_captions, summary.masks, summary.mask_captions)
+    assert counts == (5 * 2, masks, masks)
+    assert counts == (written.frame_captions, written.masks, written.mask_captions)
     assert summary.checksums > 0
-    assert_same(truth(other, proposed=True), truth(study, proposed=True))
+    wanted = truth(study, proposed=True)
+    if layout == "open-clip":
+        wanted = {name: one | {"plane": None, "masks": {}} for name, one in wanted.items()}
+        assert "5 frames have no plane in the data set" in summary.remarks
+        assert "12 masks have no place in this layout" in written.remarks
+    assert_same(truth(other, proposed=True), wanted)
     export_dataset(other, tmp_path / "again", layout, proposed=True)
     described = {"README.md", "croissant.json", "SHA256SUMS"}  # name the study
     first, second = (
@@ -457,6 +466,35 @@ def test_an_imported_data_set_is_exported_again_as_it_was(
         for root in (tmp_path / "out", tmp_path / "again")
     )
     assert first == second
+
+
+def test_frames_of_a_held_out_center_are_marked_in_every_layout(
+    study: Workspace, tmp_path: Path
+) -> None:
+    """With the center's own frames go those that training leaves out because of it."""
+    images = study.images()
+    centers = ["North", "South", "South", "South", "South"]
+    patients = ["p1", "p2", "p1", "p3", "p4"]
+    study.write(IMAGES, images.assign(center=centers, patient_id=patients))
+    fill_vault(study)
+    settings = study.config_path.read_text()
+    for hold_out, marks in (((), [None] * 5), (("North",), [True, False, True, False, False])):
+        study.config_path.write_text(f"{settings}\n[training]\nhold_out = {list(hold_out)}\n")
+        for layout in LAYOUTS:
+            out = tmp_path / f"{layout}{len(hold_out)}"
+            summary = export_dataset(study, out, layout)
+            assert summary.held_out == (2 if hold_out else None)
+            found = {one.values.get("image_id"): one.values for one in read_samples(out)}
+            held = [found[image_id].get("held_out") for image_id in images["image_id"]]
+            as_text = {None: None, True: "true", False: "false"}
+            assert held == ([as_text[one] for one in marks] if layout == "open-clip" else marks)
+            card = (out / "README.md").read_text()
+            assert ("Held out of training: North. 2 frames are marked" in card) == bool(hold_out)
+            assert ("names no center, so no frame is marked" in card) != bool(hold_out)
+    summary = import_dataset(Workspace.create(tmp_path / "other"), tmp_path / "coco1")
+    assert "2 frames are marked as held out of training, of North (1), South (1)" in " ".join(
+        summary.remarks
+    )
 
 
 def test_a_published_sonoclip_folder_is_read_by_its_field_rules(tmp_path: Path) -> None:

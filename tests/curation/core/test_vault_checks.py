@@ -68,6 +68,7 @@ def _edit(study: Workspace, change: Callable[[pd.DataFrame], pd.DataFrame]) -> N
     pq.write_table(table.replace_schema_metadata(described), path)
 
 
+@pytest.mark.parametrize("rows", [1, 1 << 16])
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -96,8 +97,13 @@ def _edit(study: Workspace, change: Callable[[pd.DataFrame], pd.DataFrame]) -> N
     ],
 )
 def test_a_table_changed_by_hand_is_refused(
-    study: Workspace, change: Callable[[pd.DataFrame], pd.DataFrame], said: str
+    study: Workspace,
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+    said: str,
+    rows: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("sono.curation.core.table_batches.ROWS", rows)
     _edit(study, change)
     with pytest.raises(SonoError, match=f"images.parquet: {said}") as refusal:
         study.images()

@@ -1,15 +1,17 @@
 from io import BytesIO
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from sono.curation.core.planes import REGIONS, PlaneTable
 from sono.curation.core.reasons import REASONS
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, empty_table, from_rows
+from sono.curation.dataset.caption_plot import MAX_WORDS, figure_captions, frequent_words
 from sono.curation.dataset.flow_plot import figure_flow
 from sono.curation.dataset.named_structures import named_structures
-from sono.curation.dataset.plots import figure_planes_and_age
+from sono.curation.dataset.plots import GA_COLOR, figure_planes_and_age
 from sono.curation.dataset.statistics import Statistics, compute_statistics
 
 TABLE = PlaneTable()
@@ -91,3 +93,24 @@ def test_structures_are_counted_once_in_a_caption_and_by_their_longest_name() ->
         {"structure": "descending aorta", "captions": 1},
         {"structure": "femur", "captions": 1},
     ]
+
+
+def test_words_are_counted_once_in_each_caption_without_links_and_numbers() -> None:
+    texts = pd.Series(["The Femur of the femur at 22 weeks."] * 2 + ["A four-chamber view; femur."])
+    assert frequent_words(texts) == {"femur": 3, "weeks": 2, "four-chamber": 1, "view": 1}
+
+
+def test_longer_bars_are_of_more_frequent_words_and_lengths() -> None:
+    def blue(counts: list[int], tokens: list[int]) -> tuple[int, int]:
+        words = [f"word{chr(97 + place)}" for place in range(len(counts))]
+        texts = [word for word, count in zip(words, counts, strict=True) for _ in range(count)]
+        table = pd.DataFrame({"text": texts, "tokens": pd.array(tokens, "Int32")})
+        picture = pixels(figure_captions(table))
+        color = tuple(int(GA_COLOR[place : place + 2], 16) for place in (1, 3, 5))
+        middle = picture.shape[1] // 2
+        return area(picture[:, :middle], color), area(picture[:, middle:], color)
+
+    even, uneven = blue([4, 4], [9] * 8), blue([6, 2], [9, 9, 9, 9, 9, 9, 9, 30])
+    assert uneven[0] < 0.75 * even[0] and uneven[1] < 0.75 * even[1]
+    many = pd.DataFrame({"text": [f"w{chr(97 + n)}x" for n in range(26)], "tokens": [5] * 26})
+    assert pixels(figure_captions(many)).shape[0] > 700 and MAX_WORDS == 25

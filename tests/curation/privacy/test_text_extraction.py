@@ -26,6 +26,7 @@ from sono.curation.core.errors import PrivacyError
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows, write_table
 from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
+from sono.curation.privacy import text_extraction
 from sono.curation.privacy.gate import check_privacy
 from sono.curation.privacy.onnx_text import MESSAGES, NUMBERS, without_tensors
 from sono.curation.privacy.text_extraction import extract_texts
@@ -389,3 +390,51 @@ def test_the_pixels_of_a_picture_inside_json_are_no_letters(tmp_path: Path) -> N
     assert "Lindqvist" in "\n".join(text for _, text in extract_texts(path))
     path.write_text(f'{{"mask": "{picture[:20]}Lindqvist{"A" * 40}"}}')
     assert "Lindqvist" in "\n".join(text for _, text in extract_texts(path))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_different_cell_of_a_large_table_is_a_text(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever repeats, in whatever batches, and however many cells are remembered."""
+    random = np.random.default_rng(seed)
+    monkeypatch.setattr(text_extraction, "BATCH_ROWS", int(random.integers(1, 90)))
+    monkeypatch.setattr(text_extraction, "MAX_KNOWN", int(random.integers(0, 60)))
+    pool = [f"caption {number}" for number in range(int(random.integers(2, 300)))]
+    texts = [None if number % 17 == 0 else pool[number] for number in random.choice(len(pool), 400)]
+    lists = [[one, pool[0]] if one else None for one in texts]
+    table = pa.table({"text": texts, "fields": pa.array(lists, pa.list_(pa.string()))})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=int(random.integers(20, 400)))
+    found: dict[str, list[str]] = {"column 'text'": [], "column 'fields'": []}
+    for where, text in extract_texts(tmp_path / "t.parquet"):
+        if where in found:
+            found[where] += text.split("\n") if text else []
+    given = {one for one in texts if one}
+    assert set(found["column 'text'"]) == given
+    assert set(found["column 'fields'"]) == given | {pool[0]}
+    assert len(found["column 'text'"]) <= 400
+
+
+@pytest.mark.parametrize("row", [65_535, 149_999])
+def test_a_name_in_one_of_150_000_repeated_captions_is_found(study: Workspace, row: int) -> None:
+    image_row(study)
+    text = [f"A femur at {number % 30} weeks." for number in range(150_000)]
+    assert extract_count(study, text) < 31
+    text[row] = "A femur of Jane Doewoerth."
+    assert extract_count(study, text) < 32
+    with pytest.raises(PrivacyError, match=r"captions.parquet, column 'text': "):
+        check_privacy(study)
+
+
+def extract_count(study: Workspace, texts: list[str]) -> int:
+    """Write the texts as captions; the number of captions that are searched."""
+    count = len(texts)
+    same = {"level": "global", "template": "t", "tier": "label", "tokens": 9}
+    table = pa.table(
+        {name: pa.nulls(count, CAPTIONS.schema.field(name).type) for name in CAPTIONS.columns}
+        | {name: pa.array([value] * count) for name, value in same.items()}
+        | {"image_id": [f"{number:016x}" for number in range(count)], "text": texts}
+    )
+    pq.write_table(table.cast(CAPTIONS.schema), study.path(CAPTIONS))
+    found = extract_texts(study.path(CAPTIONS))
+    return sum(len(text.split("\n")) for where, text in found if where == "column 'text'" and text)

@@ -1,8 +1,10 @@
 """`sono planes check`, and what `sono records check` and `sono qc` say about labels."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from sono.curation.core.errors import IssuesError, SonoError
 from sono.curation.core.planes import PlaneTable
@@ -36,6 +38,28 @@ def test_every_label_has_its_rows_its_plane_and_why(tmp_path: Path) -> None:
     assert report.states == {"read": 1, "outside": 1, "proposed": 2, "ambiguous": 1, "unknown": 2}
     with pytest.raises(IssuesError, match="4 labels do not name a plane"):
         report.refuse_findings()
+
+
+def test_the_report_has_line_numbers_and_says_what_is_hidden_and_what_to_do(tmp_path: Path) -> None:
+    many = TEXT + "".join(f"{n}.png,Cuello Raro\n" for n in range(6))
+    report = _checked(tmp_path, many)
+    lines = [(one.label, one.lines) for one in report.labels]
+    assert ("Vierkammerblick", (2, 8)) in lines and ("Aa Aa", (10, 11, 12, 13)) in lines
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(report)
+    text = console.export_text()
+    assert "10, 11, 12, 13, ..." in text and "2 unknown labels are shown by the shape" in text
+    assert "--names shows it" in text and '"label" = "femur"' in text
+    console.print(_checked(tmp_path, TEXT, names=True))
+    assert "--names" not in console.export_text()
+
+
+def test_spanish_labels_with_two_meanings_are_asked_about(tmp_path: Path) -> None:
+    text = "image,view\na,Cuello uterino\nb,tres vasos\nc,Cordón umbilical de tres vasos\nd,Femur\n"
+    found = {one.label: (one.state, one.plane, one.why) for one in _checked(tmp_path, text).labels}
+    assert found["Cuello uterino"] == ("proposed", "other", "cervix (Spanish, not reviewed)")
+    assert found["tres vasos"][0] == "ambiguous" and "umbilical cord" in found["tres vasos"][2]
+    assert found["Cordón umbilical de tres vasos"][2] == "umbilical cord (Spanish, not reviewed)"
 
 
 def test_names_are_shown_only_on_request(tmp_path: Path) -> None:
