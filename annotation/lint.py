@@ -37,7 +37,7 @@ _RESIDUE = re.compile(r"\{\{|\}\}|\{%|%\}|\{#|#\}|\b(?:none|nan|null|undefined)\
 _BLANKS = re.compile(r"\s{2,}|^\s|\s$|\s[.,;:]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffd]")
 _GA_GRAMMAR = re.compile(
-    r"\b1 (?:weeks|days)\b|\b(?!1 )\d+ (?:week|day)\b|\d+-(?:weeks|days)\b"
+    r"(?<!\+)(?<!\+ )\b1 (?:weeks|days)\b|\b(?!1 )\d+ (?:week|day)\b|\d+-(?:weeks|days)\b"
     r"|\b0 days?\b|\b(?:[7-9]|\d{2,}) days\b|\ba (?:8|11|18)-week\b|\ban "
     r"(?!8-|11-|18-)\d+-week\b|\d+\.\d+[ -]weeks?\b",
     re.IGNORECASE,
@@ -47,7 +47,7 @@ _ARTICLE = re.compile(
 )
 _DOUBLED = re.compile(r"\b(\w+) \1\b", re.IGNORECASE)
 _PUNCTUATION = re.compile(r"[.,;:]{2,}|\(\s*\)|^[.,;:]|[,;:]$")
-_WEEKS = re.compile(r"\b(\d+)[ -]weeks?\b", re.IGNORECASE)
+_WEEKS = re.compile(r"\b(\d+)(?: ?\+ ?\d)?[ -]weeks?\b", re.IGNORECASE)
 # an age that is correct English, between blanks and signs
 _AGE = re.compile(
     r"(?<![^\s(])([1-9]\d?) weeks(?: and (1 day|[2-6] days)|(?! and \d))(?![^\s,;.)])(?!\.\S)"

@@ -101,7 +101,7 @@ def plan_rewrite(workspace: Workspace, client: ChatClient) -> RewritePlan:
         places.setdefault((text, named), []).append(row)
     tasks = tuple(Task(text, named, tuple(rows)) for (text, named), rows in places.items())
     _refuse_private(workspace, tasks)
-    template = PREFIX + sha256("\0".join((client.model, PROMPT)).encode())[:8]
+    template = template_of(client.model)
     known = dict(_answers(workspace.root / ANSWERS))
     to_ask = tuple(task for task in tasks if answer_key(template, task) not in known)
     return RewritePlan(template, len(captions), tasks, known, to_ask)
@@ -115,7 +115,7 @@ def rewrite_captions(workspace: Workspace, client: ChatClient, plan: RewritePlan
     text.
     """
     rules = caption_writer(workspace, workspace.accepted_images(COLUMNS)).rules
-    judge = partial(_judged, rules, RewriteCheck(rules.planes))
+    judge = partial(judged, rules, RewriteCheck(rules.planes))
     known = dict(plan.known)
     for task in plan.tasks:  # the file may have been edited since
         key = answer_key(plan.template, task)
@@ -179,7 +179,7 @@ def _ask_all(
     return answers, failed
 
 
-def _judged(rules: LintRules, check: RewriteCheck, task: Task, answer: str) -> dict[str, Any]:
+def judged(rules: LintRules, check: RewriteCheck, task: Task, answer: str) -> dict[str, Any]:
     """The text of a faithful answer; of any other the codes alone, since it may hold anything."""
     codes = check.differences(task.text, answer, task.findings)
     if not codes:
@@ -226,6 +226,11 @@ def _refuse_private(workspace: Workspace, tasks: tuple[Task, ...]) -> None:
             "sources; nothing was sent; correct the records or the template, and build the "
             "captions again"
         )
+
+
+def template_of(model: str) -> str:
+    """The template of the captions that `model` rewrites: a hash of model and prompt."""
+    return PREFIX + sha256("\0".join((model, PROMPT)).encode())[:8]
 
 
 def answer_key(template: str, task: Task) -> str:

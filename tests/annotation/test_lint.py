@@ -37,6 +37,7 @@ def test_a_caption_of_every_plane_with_all_its_structures_is_clean(plane) -> Non
         ("at 1 weeks", "ga_range"),
         ("a 46-week fetus", "ga_range"),
         ("of 3 weeks and 1 day", "ga_range"),
+        ("at 46+1 weeks", "ga_range"),
         ("seen 2019-04-03", "identifier"),
         ("seen 3.4.2019", "identifier"),
         ("number 1234567", "identifier"),
@@ -79,6 +80,8 @@ def test_wrong_articles_are_found(wrong: str) -> None:
 @pytest.mark.parametrize(
     "right",
     [
+        "at 24+1 weeks",
+        "at 19 + 3 weeks",
         "22 weeks and 3 days",
         "22 weeks and 1 day",
         "22 weeks",

@@ -2,8 +2,11 @@ import random
 
 import pytest
 
+from sono.annotation.caption_facts import Facts
+from sono.annotation.lint import LintRules
 from sono.annotation.rewriting.check import DIFFERENCES, RewriteCheck
-from sono.benchmarks.rewrite_verifier import CHANGES, GRAMMARS, measure
+from sono.annotation.rewriting.rewrite import Task, judged
+from sono.benchmarks.rewrite_verifier import CHANGES, GRAMMARS, measure, rewrite
 from sono.curation.core.planes import PlaneTable
 
 CHECK = RewriteCheck(PlaneTable())
@@ -119,3 +122,19 @@ def test_words_in_another_order_state_the_same_facts_but_not_their_relations() -
     assert CHECK.differences(CAPTION, " ".join(words), FINDINGS) != []
     scan = "A scan with the stomach of the fetal trunk."
     assert CHECK.differences(scan, "A scan with the fetal trunk of the stomach.") == []
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_a_faithful_rewrite_of_a_mask_caption_is_used(name: str) -> None:
+    caption = (
+        "The thalami in a fetal ultrasound image of the transcerebellar plane at 24 weeks and 1 "
+        "day of gestation."
+    )
+    facts = Facts("transcerebellar", ga_days=169, structure="thalami")
+    rules = LintRules(lambda text: len(text.split()), PlaneTable())
+    texts = {rewrite(facts, GRAMMARS[name], seed) for seed in range(40)}
+    for text in texts:
+        assert judged(rules, CHECK, Task(caption, (), ()), text) == {"text": text, "refused": []}
+    assert len(texts) > 8
+    other = rewrite(facts._replace(ga_days=170), GRAMMARS[name], 0)
+    assert judged(rules, CHECK, Task(caption, (), ()), other) == {"refused": ["age"]}
