@@ -160,14 +160,22 @@ class FrameFinder:
         return Match(row, "image id", stored=True, exported=True)
 
     def _by_path(self, picture: Picture, stem: str) -> Match | NoMatch:
+        refused: NoMatch | None = None
         for reading in readings(stem):
             named = self.by_stem.get(reading.stem, [])
             files = [file for file in named if not _is_mask(file, picture)]
-            # files of this very name decide, whatever became of them: only the mask file itself,
-            # if `sono qc` has read its folder, too, leaves a shorter name to be tried
-            if files or (named and picture.file is None):
-                return self._best(files or named, picture, reading)
-        return NoMatch(
+            if picture.file is None:  # whatever has this very name is what is meant
+                files = files or named
+            if not files:
+                continue
+            found = self._best(files, picture, reading)
+            if isinstance(found, Match):
+                return found
+            if picture.file is None or found.reason != "not_accepted":
+                return refused or found
+            # the rejected row may be the mask file itself, if `sono qc` has read its folder, too
+            refused = refused or found
+        return refused or NoMatch(
             "unmatched",
             f"looked for {', '.join(one.stem for one in readings(stem))}{self._near(stem)}",
         )
