@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sono.annotation.exchange.foreign_masks import Picture, read_file
+from sono.annotation.exchange.foreign_masks import Picture, read_file, reading
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
 from sono.curation.core.arrays import Gray
 from sono.curation.core.errors import SonoError
@@ -55,7 +55,8 @@ def checked(
     if picture.embedded is None or isinstance(match, NoMatch):
         return match
     try:
-        gray = picture.embedded()
+        with reading():
+            gray = picture.embedded()
     except SonoError as error:
         what = str(error).removeprefix(f"{picture.entry}: ")
         return NoMatch("broken", f"{what}; save it again in LabelMe, or set imageData to null")

@@ -108,6 +108,11 @@ def _check_target(workspace: Workspace, target: Path, form: Format, options: Exp
         )
     if form.start is None:
         workspace.check_new_folder(target)
+    elif target.is_dir():
+        raise SonoError(
+            f"{target}: a folder, but {options.format} is one file; name it, as in "
+            f"{target / 'masks.json'}"
+        )
     else:
         workspace.check_output(target, form.start)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sono.annotation.exchange.label_images import IMAGES, is_segmentation
 from sono.annotation.exchange.mask_files import TABLES
 from sono.curation.core.column_values import MASK_STATES
 from sono.curation.core.errors import SonoError, did_you_mean
@@ -77,7 +78,8 @@ def check_options(options: ImportOptions) -> None:
 def check_file_kind(path: Path, options: ImportOptions) -> None:
     """Raise SonoError for an option that does not apply to a file of this kind."""
     kind = path.suffix.lower()
-    if (options.colors or options.values) and not path.is_dir() and kind != ".png":
+    is_picture = path.is_dir() or kind == ".png" or (kind in IMAGES and not is_segmentation(path))
+    if (options.colors or options.values) and not is_picture:
         raise SonoError(
             f"{path}: --color and --value are for pictures; map the labels of this file with "
             "--label"

@@ -12,6 +12,7 @@ from sono.curation.core.tables import rows_of
 
 MAX_EXAMPLES = 5
 MAX_NAMES = 5  # in one message
+MAX_DETAIL = 1000  # characters
 
 REFUSALS = {
     "unmatched": "no frame has this name",
@@ -74,7 +75,8 @@ class Outcome(NamedTuple):
         if self.reason is None:
             return f"{self.place}: {self.structure} on frame {self.image_id} by {self.evidence}"
         meaning = REFUSALS.get(self.reason, "the label is left out")
-        return f"{self.place}: {meaning}{f' ({self.detail})' if self.detail else ''}"
+        detail = self.detail if len(self.detail) <= MAX_DETAIL else f"{self.detail[:MAX_DETAIL]}..."
+        return f"{self.place}: {meaning}{f' ({detail})' if detail else ''}"
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,19 +13,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.annotation.exchange.foreign_masks import ForeignMask, RefusedError
+from sono.annotation.exchange.foreign_masks import ForeignMask, RefusedError, reading
 from sono.annotation.mask_labels import Labels
 from sono.annotation.mask_matching import Match
 from sono.annotation.mask_quality import oddity, same_shape
 from sono.annotation.masks import mask_row
+from sono.annotation.proposers import HYPOTHESIS
 from sono.curation.core.column_values import MASK_SOURCES, MASK_STATES
-from sono.curation.core.errors import SonoError
+from sono.curation.core.errors import SonoError, typed_name
 from sono.curation.core.geometry import crop_box, resampled_mask, shown_size
 from sono.curation.core.rle import decode
 from sono.curation.core.tables import Row, rows_of
 
 MAX_PROMPT = 1000  # characters
-MAX_REVIEWER = 100
+# the numbers in a prompt, by its type
+PROMPTS = {"box": {"xyxy": 4}, "point": {"xy": 2}, HYPOTHESIS: {"share": 0}}
 MASK_ID = re.compile("[0-9a-f]{16}")
 
 
@@ -41,6 +44,7 @@ class FitRules:
     force: bool
     known: Mapping[str, Row]
     drawn: Mapping[tuple[object, object], list[Row]]
+    dropped: Counter[str] = field(default_factory=Counter)  # attributes that are not as we write
 
     @classmethod
     def create(cls, labels: Labels, state: str, force: bool, masks: pd.DataFrame) -> "FitRules":
@@ -61,7 +65,7 @@ def fit_mask(mask: ForeignMask, match: Match, rules: FitRules) -> Row:
     whole = _whole(mask, match)
     if not whole.any():
         raise RefusedError("empty", "it covers no pixel of the picture")
-    exported = _exported(mask, match)
+    exported = _exported(mask, match, rules.dropped)
     pixels = whole if match.stored else crop(whole, match.row)
     if not pixels.any():
         raise RefusedError("empty")
@@ -109,7 +113,8 @@ def _whole(mask: ForeignMask, match: Match) -> NDArray[np.bool_]:
             "wrong_size", f"{_text(size)} against {_text(sizes[0])} (height x width)"
         )
     try:
-        return mask.read(size)
+        with reading():
+            return mask.read(size)
     except SonoError as error:
         raise RefusedError("broken", str(error)) from error
 
@@ -124,8 +129,11 @@ def _text(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _exported(mask: ForeignMask, match: Match) -> Row:
-    """The checked attributes of a mask that `sono masks export` wrote; {} for any other mask."""
+def _exported(mask: ForeignMask, match: Match, dropped: Counter[str]) -> Row:
+    """The checked attributes of a mask that `sono masks export` wrote; {} for any other mask.
+
+    `dropped` counts those that are not as it writes them.
+    """
     given = mask.exported
     if (
         not (match.exported or MASK_ID.fullmatch(str(given.get("mask_id"))))
@@ -133,44 +141,69 @@ def _exported(mask: ForeignMask, match: Match) -> Row:
         or given.get("state") not in MASK_STATES
     ):
         return {}
-    return {
-        **{key: given.get(key) for key in ("mask_id", "source", "state")},
-        **{key: _number(given.get(key)) for key in ("score", "stability")},
-        "model_hash": value
-        if re.fullmatch("[0-9a-f]{8,64}", value := str(given.get("model_hash")))
-        else None,
-        "prompt": _prompt(given.get("prompt")),
-        "reviewer": _line(given.get("reviewer")),
-        "reviewed_at": _time(given.get("reviewed_at")),
-    }
+    kept = {name: _kept(read, given.get(name)) for name, read in READ.items()}
+    dropped.update(name for name, value in kept.items() if value is None and given.get(name))
+    return {**{key: given.get(key) for key in ("mask_id", "source", "state")}, **kept}
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _line(value: object) -> str | None:
-    """A name of one line."""
-    fits = isinstance(value, str) and 0 < len(value) <= MAX_REVIEWER and value.isprintable()
-    return str(value) if fits else None
-
-
-def _time(value: object) -> str | None:
-    """A time in ISO 8601."""
+def _kept(read: Callable[[Any], Any], value: object) -> Any:
+    """A value as `read` takes it; None if it does not."""
     try:
-        return value if isinstance(value, str) and datetime.fromisoformat(value) else None
-    except ValueError:
+        return None if value is None else read(value)
+    except (
+        SonoError,
+        AttributeError,
+        TypeError,
+        LookupError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ):
         return None
 
 
-def _prompt(value: object) -> str | None:
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _hash(value: str) -> str | None:
+    return value if re.fullmatch("[0-9a-f]{8,64}", value) else None
+
+
+def _name(value: str) -> str:
+    return typed_name("reviewer", value)
+
+
+def _time(value: str) -> str:
+    if datetime.fromisoformat(value).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return value
+
+
+def _prompt(value: str) -> str | None:
     """A prompt as the proposers write it, and no text of anybody."""
-    if not isinstance(value, str) or len(value) > MAX_PROMPT:
+    found = json.loads(value) if len(value) <= MAX_PROMPT else None
+    if not isinstance(found, dict):
         return None
-    try:
-        return value if isinstance(json.loads(value), dict) else None
-    except (ValueError, RecursionError):
-        return None
+    form = PROMPTS[found.pop("type")]
+    numbers = all(_are_numbers(found[name], count) for name, count in form.items())
+    return value if numbers and form.keys() == found.keys() else None
+
+
+def _are_numbers(value: object, count: int) -> bool:
+    """Whether a value is a list of `count` numbers, or one number for a count of 0."""
+    numbers = value if count and isinstance(value, list) else [value]
+    return len(numbers) == max(count, 1) and all(type(one) in (int, float) for one in numbers)
+
+
+READ: dict[str, Callable[[Any], Any]] = {
+    "score": _number,
+    "stability": _number,
+    "model_hash": _hash,
+    "prompt": _prompt,
+    "reviewer": _name,
+    "reviewed_at": _time,
+}
 
 
 def _state(row: Row, exported: Row, known: Mapping[str, Row]) -> str:

@@ -26,7 +26,7 @@ from sono.curation.core.frame_files import checksum_of, image_id_of, picture_of
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.tables import MASKS, Row
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.gate import check_privacy
+from sono.curation.privacy.gate import check_privacy, check_texts
 
 # Colors of Alzubaidi et al. 2023 (head planes): the outline's inside, the cavum and the ventricle.
 HEAD_COLORS = {"red": "fetal head", "olive": "cavum septi pellucidi", "green": "lateral ventricle"}
@@ -72,10 +72,16 @@ def import_masks(
         before = workspace.masks()
         after = replace_masks(before, new, options.replace)
         if len(new) and not options.dry_run:
+            _check_signatures(workspace, path, new)
             workspace.write(MASKS, after)
             check_privacy(workspace)
     remarks = [*found.remarks, *(f"no mask has the label '{label}'" for label in labels.unused())]
     remarks += _second_masks(before, new, options.replace)
+    if rules.dropped:
+        remarks.append(
+            f"attributes left out, because they are not as sono writes them: "
+            f"{_format_counts(rules.dropped)}"
+        )
     foreign = _other_planes(new, finder.accepted, planes)
     remarks += _other_planes_message(foreign)
     remarks += _rotated_frames(new, finder.accepted)
@@ -85,6 +91,13 @@ def import_masks(
             f"{decided} proposals are left out: these structures have already been reviewed"
         )
     return summarize(new, before, outcomes, remarks, foreign, options.dry_run)
+
+
+def _check_signatures(workspace: Workspace, path: Path, new: pd.DataFrame) -> None:
+    """Raise PrivacyError if a text that came with the masks is a private string of the study."""
+    texts = pd.concat([new["reviewer"], new["prompt"]]).dropna().unique()
+    if len(texts):
+        check_texts(workspace, path.name, texts)
 
 
 def _second_masks(before: pd.DataFrame, new: pd.DataFrame, replace: bool | None) -> list[str]:

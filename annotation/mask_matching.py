@@ -162,15 +162,16 @@ class FrameFinder:
     def _by_path(self, picture: Picture, stem: str) -> Match | NoMatch:
         refused: NoMatch | None = None
         for reading in readings(stem):
-            files = [
-                file for file in self.by_stem.get(reading.stem, ()) if not _is_mask(file, picture)
-            ]
+            named = self.by_stem.get(reading.stem, [])
+            files = [file for file in named if not _is_mask(file, picture)]
+            if picture.file is None:  # whatever has this very name is what is meant
+                files = files or named
             if not files:
                 continue
             found = self._best(files, picture, reading)
             if isinstance(found, Match):
                 return found
-            if found.reason != "not_accepted":
+            if picture.file is None or found.reason != "not_accepted":
                 return refused or found
             # the rejected row may be the mask file itself, if `sono qc` has read its folder, too
             refused = refused or found

@@ -1,5 +1,6 @@
 """The stage `masks propose`: run a proposer over the accepted frames, saving batch by batch."""
 
+import reprlib
 import shutil
 from collections import Counter
 from collections.abc import Container, Sequence
@@ -115,7 +116,7 @@ def propose_masks(
     proposer = (
         make_proposer(checkpoint, config, outlines, workspace.root / EMBEDDINGS)
         if segmenter is None
-        else _trained(segmenter, checkpoint)
+        else _trained(segmenter, checkpoint, workspace.planes())
     )
     frames = workspace.accepted_images().drop_duplicates("image_id")
     with workspace.lock():
@@ -198,12 +199,19 @@ def make_proposer(
     return SamProposer.load(checkpoint, config.box_margin, config.sam_pixels, outlines, kept)
 
 
-def _trained(segmenter: Path, checkpoint: Path | None) -> Proposer:
+def _trained(segmenter: Path, checkpoint: Path | None, planes: PlaneTable) -> Proposer:
     from sono.annotation.segmenter.proposer import SegmenterProposer
 
     if checkpoint is not None:
         raise SonoError("--checkpoint and --with are two proposers; run them one by one")
-    return SegmenterProposer.load(segmenter)
+    proposer = SegmenterProposer.load(segmenter)
+    unknown = [name for name in proposer.info.structures if name not in planes.structures]
+    if unknown:
+        raise SonoError(
+            f"{segmenter}: finds {reprlib.repr(unknown[0])}, which is no structure of this study; "
+            "add it to a plane in the planes file, or train a segmenter on this study's masks"
+        )
+    return proposer
 
 
 def known_frames(tables: Sequence[pd.DataFrame], proposer: Proposer) -> set[str]:

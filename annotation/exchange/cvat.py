@@ -1,16 +1,16 @@
 """CVAT for images 1.1: masks as runs by rows inside their box, polygons, boxes and ellipses."""
 
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree.ElementTree import Element, ParseError, SubElement, TreeBuilder, XMLParser, tostring
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
 from sono.annotation.exchange.foreign_masks import (
+    DAMAGED,
     ForeignMask,
     Found,
     Picture,
@@ -78,12 +78,14 @@ def _zipped(path: Path) -> bytes:
         with (
             open_regular(path) as file,
             ZipFile(file) as archive,
-            archive.open(ZIPPED) as stream,
         ):
-            content = stream.read(MAX_XML + 1)
-    except KeyError:
-        raise SonoError(f"no {ZIPPED} in it; {advice}") from None
-    except (OSError, BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+            count = archive.namelist().count(ZIPPED)
+            if count != 1:
+                what = f"{count} files {ZIPPED}" if count else f"no {ZIPPED}"
+                raise SonoError(f"{what} in it; {advice}")
+            with archive.open(ZIPPED) as stream:
+                content = stream.read(MAX_XML + 1)
+    except (*DAMAGED, RuntimeError) as error:
         raise SonoError(f"a ZIP that cannot be read ({error}); {advice}") from error
     if len(content) > MAX_XML:
         raise SonoError(f"{ZIPPED} is larger than {MAX_XML >> 20} MB; export a part of the task")
@@ -141,7 +143,7 @@ def _pixels(shape: Element, size: Size) -> Mask:
     if shape.tag == "polygon":
         points = [pair.split(",") for pair in shape.get("points", "").split(";")]
         return draw_polygons([points_of(points, 3).ravel()], size)
-    if float(shape.get("rotation", "0") or 0):
+    if shape.get("rotation") and _number(shape, "rotation"):
         raise SonoError(f"a turned {shape.tag}; draw a polygon or mask")
     if shape.tag == "box":
         left, top, right, bottom = (_number(shape, name) for name in ("xtl", "ytl", "xbr", "ybr"))

@@ -1,12 +1,18 @@
 """What the readers of external masks return: masks, refusals and the names of pictures."""
 
-from collections.abc import Callable, Mapping
+import lzma
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sono.curation.core.arrays import Gray
 from sono.curation.core.atomic import read_regular
@@ -15,8 +21,15 @@ from sono.curation.readers.source import DEFAULT_LIMITS
 
 Size = tuple[int, int]  # height, width
 
+MAX_WHY = 160  # characters of the error of a library
 MAX_PIXELS = DEFAULT_LIMITS.max_pixels
 MAX_BYTES = 1 << 30  # of a JSON file, which holds pictures in LabelMe's case
+# what Python and the libraries raise for a damaged entry; a program error is not among them
+DAMAGED = (
+    ArithmeticError, BadZipFile, EOFError, LookupError, NotImplementedError, OSError,
+    RecursionError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError,
+    lzma.LZMAError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,17 @@ def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
         raise SonoError(
             f"{path}: cannot be read ({error.strerror}); check its path and permissions"
         ) from error
+
+
+@contextmanager
+def reading(place: object = None) -> Iterator[None]:
+    """Raise SonoError, which names `place` if it is given, for an entry that is damaged."""
+    try:
+        yield
+    except DAMAGED as error:
+        where = "" if place is None else f"{place}: "
+        why = " ".join(str(error).split())[:MAX_WHY] or type(error).__name__
+        raise SonoError(f"{where}damaged ({why}); export it again") from error
 
 
 def check_size(size: Size) -> None:

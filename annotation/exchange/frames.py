@@ -92,7 +92,7 @@ def from_texts(texts: Mapping[str, Any]) -> dict[str, Any]:
     for name in NUMBERS:
         try:
             found[name] = float(found[name])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             found[name] = None
     return found
 

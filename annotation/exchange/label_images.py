@@ -18,6 +18,7 @@ from sono.annotation.exchange.foreign_masks import (
     Picture,
     check_size,
     read_file,
+    reading,
 )
 from sono.annotation.exchange.frames import (
     ATTRIBUTES,
@@ -54,6 +55,7 @@ MAX_LABELS = 255  # of one layer, in 8 bits
 MAX_LABEL_IMAGE = 1 << 28  # bytes
 _SEGMENT = re.compile(r"Segment(\d{1,5})_(ID|Name|LabelValue|Layer|Tags):=(.*)")
 _TAG = "sono."
+MAX_VALUE = 2**31 - 1
 MAX_SEGMENTS = 4096
 
 
@@ -62,6 +64,12 @@ def read_label_image(path: Path) -> Pixels:
     values = _layers(path)
     if len(values) > 1:
         raise SonoError(f"{len(values)} layers without a list of segments; export it again")
+    least, most = int(values.min()), int(values.max())
+    if not -MAX_VALUE <= least <= most <= MAX_VALUE:
+        raise SonoError(
+            f"values from {least} to {most}, but those of labels go to {MAX_VALUE}; save it with "
+            "32 bits or fewer"
+        )
     return pixels_of_values(values[0].astype(np.int32))
 
 
@@ -111,7 +119,8 @@ def read_segmentation(path: Path, folder: Path, found: Found) -> bool:
     for number, facts in segments.items():
         place = f"{path}: segment {number}"
         try:
-            mask = _segment(layers, facts)
+            with reading():
+                mask = _segment(layers, facts)
         except SonoError as error:
             found.refuse("broken", place, str(error))
             continue
@@ -125,20 +134,29 @@ def read_segmentation(path: Path, folder: Path, found: Found) -> bool:
     return True
 
 
+def is_segmentation(path: Path) -> bool:
+    """Whether a label image has a list of segments, which name its values."""
+    return path.suffix.lower() != ".mha" and bool(_segments(path))
+
+
 def _segments(path: Path) -> dict[int, dict[str, str]]:
     """The fields of each segment in the header of an NRRD file."""
     head = read_file(path, MAX_LABEL_IMAGE).replace(b"\r\n", b"\n").partition(b"\n\n")[0]
     found: dict[int, dict[str, str]] = {}
     for line in head.decode("utf-8", "replace").split("\n"):
         match = _SEGMENT.fullmatch(line)
-        if match and int(match[1]) < MAX_SEGMENTS:
-            found.setdefault(int(match[1]), {}).setdefault(match[2], match[3].strip())
+        if not match or int(match[1]) >= MAX_SEGMENTS:
+            continue
+        number, value = int(match[1]), match[3].strip()
+        if found.setdefault(number, {}).setdefault(match[2], value) != value:
+            raise SonoError(f"{path}: segment {number} has two values of {match[2]}; keep one")
     return found
 
 
 def _segment(layers: Stack, facts: Mapping[str, str]) -> Mask:
     layer, value = facts.get("Layer", "0"), facts.get("LabelValue", "1")
-    if not (layer.isdigit() and value.isdigit()) or int(layer) >= len(layers):
+    whole = all(one.isascii() and one.isdigit() and len(one) < 10 for one in (layer, value))
+    if not whole or int(layer) >= len(layers):
         raise SonoError(f"layer '{layer[:20]}' and value '{value[:20]}' of {len(layers)} layers")
     mask = layers[int(layer)] == int(value)
     if not mask.any():

@@ -1,8 +1,6 @@
 """LabelMe JSON as masks: the polygons, circles, rectangles and masks drawn on one picture."""
 
 import base64
-import binascii
-import io
 import posixpath
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -11,12 +9,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sono.annotation.embedded_pictures import read_embedded
-from sono.annotation.exchange.foreign_masks import ForeignMask, Found, Picture, Size, check_size
+from sono.annotation.exchange.foreign_masks import (
+    DAMAGED,
+    ForeignMask,
+    Found,
+    Picture,
+    Size,
+    check_size,
+)
 from sono.annotation.exchange.frames import from_texts
 from sono.annotation.exchange.grouped import Shape, add_grouped
+from sono.annotation.exchange.picture_pixels import open_png
 from sono.annotation.exchange.shapes import draw_box, draw_circle, draw_polygons, points_of
 from sono.curation.core.atomic import real_path
 from sono.curation.core.errors import SonoError
@@ -115,14 +120,14 @@ def _mask_pixels(text: Any, points: NDArray[np.float64], size: Size) -> NDArray[
     if not isinstance(text, str) or len(text) > MAX_MASK_TEXT:
         raise SonoError("a shape 'mask' without its picture; save it again in LabelMe")
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as one:
+        with open_png(base64.b64decode(text, validate=True)) as one:
             if one.size != (width, height):
                 raise SonoError(
                     f"a mask of {one.width} x {one.height} pixels in a box of {width} x {height} "
                     "(width x height)"
                 )
             part = np.asarray(one.convert("L")) > 0
-    except (binascii.Error, OSError, SyntaxError, ValueError) as error:
+    except DAMAGED as error:
         raise SonoError("a shape 'mask' whose picture is not a complete PNG") from error
     mask = np.zeros(size, np.bool_)
     mask[top : bottom + 1, left : right + 1] = part

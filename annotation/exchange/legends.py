@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sono.annotation.exchange.foreign_masks import ForeignMask, Found, Picture, read_file
+from sono.annotation.exchange.foreign_masks import ForeignMask, Found, Picture, read_file, reading
 from sono.annotation.exchange.frames import from_texts
 from sono.annotation.exchange.label_images import read_label_image
 from sono.annotation.exchange.mask_pictures import decoded_reader
@@ -73,6 +73,8 @@ def _of_classes(path: Path, content: Any) -> Legend:
     if isinstance(content, dict):
         pairs = list(content.items())
     else:
+        if not isinstance(content, list):
+            raise SonoError(f"{path}: has no list of classes or masks; write it again")
         rows = [
             {str(name).strip().lower().replace("_", " "): value for name, value in row.items()}
             for row in content
@@ -116,10 +118,10 @@ def read_listed(legend: Legend, found: Found) -> None:
     pictures: dict[str, Picture] = {}
     for name, entries in by_file.items():
         try:
-            path = _inside(folder, name)
-            picture = (
-                decode_picture(path) if path.suffix.lower() == ".png" else read_label_image(path)
-            )
+            with reading():
+                path = _inside(folder, name)
+                is_png = path.suffix.lower() == ".png"
+                picture = decode_picture(path) if is_png else read_label_image(path)
         except SonoError as error:
             for place, _ in entries:
                 found.refuse("broken", place, str(error))
@@ -151,7 +153,8 @@ def _add_file(
                 raise SonoError(
                     f"the second mask with {'the value ' + str(key) if key else 'this file'}"
                 )
-            mask = _listed(pixels, entry)
+            with reading():
+                mask = _listed(pixels, entry)
         except SonoError as error:
             found.refuse("broken", place, f"{path.name}: {error}")
             continue

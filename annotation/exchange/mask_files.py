@@ -11,7 +11,7 @@ from sono.annotation.exchange.box_tables import read_boxes
 from sono.annotation.exchange.coco import EXPORT_HELP, is_coco, read_coco
 from sono.annotation.exchange.cvat import read_cvat
 from sono.annotation.exchange.foreign_formats import file_format, json_format
-from sono.annotation.exchange.foreign_masks import Found, read_file
+from sono.annotation.exchange.foreign_masks import Found, read_file, reading
 from sono.annotation.exchange.label_images import IMAGES, read_label_image, read_segmentation
 from sono.annotation.exchange.label_studio import is_label_studio, read_label_studio
 from sono.annotation.exchange.labelme import is_labelme, read_labelme
@@ -55,11 +55,13 @@ def read_masks(path: Path, rules: MaskRules) -> Found:
                 f"{path}: {kind}, not a table; give the folder of YOLO with its data.yaml, or "
                 f"{EXPORT_HELP}"
             )
-        read_boxes(path, rules.columns, found)
+        with reading(path):
+            read_boxes(path, rules.columns, found)
     elif path.suffix.lower() in (".yaml", ".yml"):
         read_yolo(path, found)
     else:
-        _read_file(path, path.parent, rules, found)
+        with reading(path):
+            _read_file(path, path.parent, rules, found)
     _refuse_several_paints(found, rules.pictures.force)
     if found.unnamed:
         counts = ", ".join(
@@ -146,7 +148,8 @@ def _read_folder(folder: Path, rules: MaskRules, found: Found) -> None:
             others[path.suffix.lower() or "no extension"] += 1
             continue
         try:
-            _read_file(path, folder, rules, found)
+            with reading():
+                _read_file(path, folder, rules, found)
         except SonoError as error:
             found.refuse("broken", path, str(error).removeprefix(f"{path}: "))
     if others:

@@ -1,16 +1,19 @@
 """Decoded mask pictures: channels, gray values or palette indices, and opacity."""
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sono.annotation.exchange.foreign_formats import file_format
-from sono.annotation.exchange.foreign_masks import MAX_PIXELS, read_file
+from sono.annotation.exchange.foreign_masks import DAMAGED, MAX_PIXELS, read_file
 from sono.curation.core.arrays import Gray, Mask
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import PNG_START
@@ -61,15 +64,28 @@ def decode_picture(path: Path) -> Pixels:
             f"{path}: {file_format(raw) or 'not a picture'} that is named .png; export masks as PNG"
         )
     try:
-        with Image.open(io.BytesIO(raw), formats=["PNG"]) as image:
+        with open_png(raw) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise SonoError(
                     f"{path}: {image.width} x {image.height} pixels are too many for a mask; "
                     "export a smaller one"
                 )
             return _separate(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         raise SonoError(f"{path}: not a complete PNG ({error}); copy or export it again") from error
+
+
+@contextmanager
+def open_png(content: bytes) -> Iterator[Image.Image]:
+    """A PNG whose pixels are not decoded yet, so that its size can be checked first."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(io.BytesIO(content), formats=["PNG"])
+        except UnidentifiedImageError as error:  # its message names an object in memory
+            raise OSError("its header is damaged") from error
+        with image:
+            yield image
 
 
 def _separate(image: Image.Image) -> Pixels:
@@ -88,8 +104,13 @@ def _separate(image: Image.Image) -> Pixels:
 
 
 def pixels_of_values(deep: Values) -> Pixels:
-    """The picture of values [H, W] of any depth, the highest of which is white."""
-    gray = (deep.astype(np.float64) * (255 / max(int(deep.max()), 1))).round().astype(np.uint8)
+    """The picture of values [H, W] of any depth, the highest of which is white.
+
+    Negative ones are as black as 0.
+    """
+    gray = (
+        (deep.clip(0).astype(np.float64) * (255 / max(int(deep.max()), 1))).round().astype(np.uint8)
+    )
     there = np.unique(deep)
     faint = there[(there > 0) & (there * (255 / max(int(there.max()), 1)) <= DARK)]
     return Pixels(np.repeat(gray[..., None], 3, axis=2), deep, None, tuple(faint.tolist()))

@@ -20,7 +20,7 @@ from sono.annotation.exchange.frames import Content, place_of
 from sono.annotation.exchange.rings import drawn_iou, joined, polygons_of
 from sono.annotation.exchange.shapes import draw_box, draw_polygons, points_of
 from sono.curation.core.arrays import Mask
-from sono.curation.core.atomic import real_path
+from sono.curation.core.atomic import check_inside, real_path
 from sono.curation.core.errors import SonoError
 
 NAMES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -48,6 +48,7 @@ def read_yolo(path: Path, found: Found) -> None:
         inside = file.relative_to(top)
         picture = Picture(inside.with_suffix("").as_posix(), str(file), str(real_path(folder)))
         try:
+            check_inside(file, folder)
             lines = read_file(file).decode("utf-8").splitlines()
         except (SonoError, UnicodeDecodeError) as error:
             found.refuse("broken", file, str(error).removeprefix(f"{file}: "))
@@ -56,6 +57,16 @@ def read_yolo(path: Path, found: Found) -> None:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 _read_line(line, f"{file}:{number}", names, picture, found)
+
+
+class _UniqueLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """A safe loader that refuses a mapping with two values of one key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        content: dict[Any, Any] = super().construct_mapping(node, deep)
+        if len(content) < len(node.value):
+            raise yaml.YAMLError("a key occurs twice")
+        return content
 
 
 def _read_line(
@@ -76,8 +87,8 @@ def _read_line(
 
 def _names(path: Path) -> dict[int, str]:
     try:
-        content = yaml.safe_load(read_file(path, MAX_YAML))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = yaml.load(read_file(path, MAX_YAML), _UniqueLoader)  # noqa: S506
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise SonoError(f"{path}: not valid YAML; write the names of the classes again") from error
     names: Any = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):

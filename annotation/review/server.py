@@ -5,7 +5,6 @@ machine as their host (no DNS rebinding), and decisions must come from the page 
 """
 
 import base64
-import binascii
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
@@ -29,6 +28,7 @@ from sono.templates.loader import MAX_TEXT_CHARS
 
 COOKIE = "sono_review"
 MAX_BODY = 8 << 20  # bytes; a mask of 4096 x 4096 pixels takes 2.8 MB
+NO_COOKIE = "Open the link that `sono masks review` has printed."
 PAGE = {
     "review.html": "text/html; charset=utf-8",
     "review.css": "text/css; charset=utf-8",
@@ -122,7 +122,7 @@ def review_app(session: ReviewSession, token: str, port: int) -> FastAPI:
 
     @app.middleware("http")
     async def guard(request: Request, answer: Next) -> Response:
-        refusal = _refusal(request, hosts)
+        refusal = _refusal(request, hosts, key)
         response = refusal or await answer(request)
         response.headers.update(HEADERS)
         return response
@@ -145,7 +145,7 @@ def review_app(session: ReviewSession, token: str, port: int) -> FastAPI:
 
     def allowed(request: Request) -> None:
         if not key.opens(request.cookies.get(COOKIE)):
-            raise HTTPException(403, "Open the link that `sono masks review` has printed.")
+            raise HTTPException(403, NO_COOKIE)
 
     _add_pages(app, key, allowed)
     _add_calls(app, session, allowed)
@@ -172,8 +172,8 @@ class _Key:
         )
 
 
-def _refusal(request: Request, hosts: set[str]) -> Response | None:
-    """Why a request is not answered; None if it is."""
+def _refusal(request: Request, hosts: set[str], key: _Key) -> Response | None:
+    """Why a request is not answered, found before its body is read; None if it is."""
     host = request.headers.get("host", "")
     if host not in hosts:
         return PlainTextResponse("This server answers on this machine only.", 421)
@@ -182,8 +182,12 @@ def _refusal(request: Request, hosts: set[str]) -> Response | None:
     if request.method == "POST":
         if request.headers.get("origin") != f"http://{host}":
             return PlainTextResponse("Only the page itself may send decisions.", 403)
+        if not key.opens(request.cookies.get(COOKIE)):
+            return PlainTextResponse(NO_COOKIE, 403)
+        # a body in chunks has no length, whatever the header says
         length = request.headers.get("content-length", "")
-        if not length.isascii() or not length.isdecimal() or int(length) > MAX_BODY:
+        whole = length.isascii() and length.isdecimal() and len(length) <= len(str(MAX_BODY))
+        if "transfer-encoding" in request.headers or not whole or int(length) > MAX_BODY:
             return PlainTextResponse(f"At most {MAX_BODY} bytes.", 413)
     return None
 
@@ -257,7 +261,7 @@ def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request]
         if body.mask is not None:
             try:
                 bits = base64.b64decode(body.mask, validate=True)
-            except binascii.Error as error:
+            except ValueError as error:
                 raise HTTPException(422, "the mask is not base64") from error
             drawn = unpack(bits, int(row["height"]), int(row["width"]))
         over = [(at(place), version) for place, version in body.over]

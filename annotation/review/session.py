@@ -28,7 +28,7 @@ from sono.curation.core.errors import SonoError, typed_name
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.gate import check_privacy
+from sono.curation.privacy.gate import check_file, check_privacy
 
 STATES: dict[Action, str] = {"accept": "accepted", "edit": "edited", "reject": "rejected"}
 MOST_RIVALS = 3  # proposals that are shown next to another one
@@ -77,6 +77,7 @@ class ReviewSession:
         check_reviewer(workspace, reviewer)
         log = DecisionLog(workspace.reviews_path)
         if log.pending():
+            check_file(workspace, log.path, log.path.name)
             write_pending(workspace, log)
             check_privacy(workspace)
         frames = Frames.open(workspace)

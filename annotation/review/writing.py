@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from sono.annotation.review.decisions import Decision, DecisionLog, Kind
+from sono.annotation.review.logged_rows import check_decided
 from sono.annotation.reviewed_captions import REVIEWED, Place, place_of, set_of
 from sono.curation.core.console import warn
-from sono.curation.core.tables import CAPTIONS, MASKS, from_rows, rows_of
+from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.curation.quarantine import apply_verdicts
 
@@ -22,10 +23,19 @@ def write_pending(workspace: Workspace, log: DecisionLog) -> None:
     if not pending:
         return
     with workspace.lock():
-        masks, lost = apply_decisions(workspace.read(MASKS), pending)
+        before = workspace.read(MASKS)
+        masks, lost = apply_decisions(before, pending)
+        images = workspace.read(IMAGES, ["image_id", "height", "width"])
+        structures = {*workspace.planes().structures, *before["structure"]}
+        drawn = [
+            (place, one)
+            for place, one in enumerate(pending, start=log.applied)
+            if one.kind in WRITTEN and one.before != one.after
+        ]
+        check_decided(masks, drawn, images, structures, log.damaged)
+        changed = apply_to_captions(workspace.read(CAPTIONS), pending)
         workspace.write(MASKS, masks)
-        captions = workspace.read(CAPTIONS)
-        if (changed := apply_to_captions(captions, pending)) is not None:
+        if changed is not None:
             workspace.write(CAPTIONS, changed)
         verdicts = {one.item: one.after for one in pending if one.kind == "frame"}
         if verdicts:

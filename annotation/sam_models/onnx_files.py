@@ -6,6 +6,7 @@ from typing import Any
 
 from sono.curation.core.errors import SonoError
 
+MAX_PLACE = 255  # bytes of a name
 EXTERNAL = 1  # TensorProto.DataLocation
 
 
@@ -30,6 +31,8 @@ def data_files(path: Path) -> list[Path]:
     folder = path.parent.resolve()
     files = []
     for place in sorted(places):
+        if "\0" in place or len(place) > MAX_PLACE:
+            raise SonoError(f"{path}: the name of its data file is damaged; export it again")
         file = (folder / place).resolve()
         if not file.is_relative_to(folder):
             raise SonoError(

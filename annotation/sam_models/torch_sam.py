@@ -36,7 +36,7 @@ class TorchSam:
     @classmethod
     def load(cls, checkpoint: Path, pixels: Literal["sam", "unit"] = "sam") -> "TorchSam":
         """Load a checkpoint; raises SonoError if it is not a SAM."""
-        model = build_sam(_load_state(checkpoint))
+        model = build_sam(_load_state(checkpoint), str(checkpoint))
         model_hash = file_sha256(checkpoint)[:16]
         if pixels == "unit":
             model.pixel_mean, model.pixel_std = torch.zeros(3, 1, 1), torch.full((3, 1, 1), 255.0)
@@ -71,10 +71,11 @@ class TorchSam:
         return logits[best], float(quality[best])
 
 
-def build_sam(state: Mapping[str, torch.Tensor]) -> Sam:
+def build_sam(state: Mapping[str, torch.Tensor], where: str = "") -> Sam:
     """A SAM with the weights `state`, its sizes read from their shapes.
 
-    Raises SonoError if a key is missing, left over or has the wrong shape.
+    Raises SonoError, with `where` they come from, if a key is missing, left over or has the wrong
+    shape.
     """
     try:
         model = Sam(_image_encoder(state), _prompt_encoder(state), _mask_decoder(state))
@@ -89,7 +90,8 @@ def build_sam(state: Mapping[str, torch.Tensor]) -> Sam:
     ) as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise SonoError(
-            f"the weights do not fit Segment Anything ({first}); {CLASSES_HELP}"
+            f"{where}{': ' * bool(where)}the weights do not fit Segment Anything ({first[:200]}); "
+            f"{CLASSES_HELP}"
         ) from error
     return model
 

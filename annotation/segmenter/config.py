@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from sono.curation.core.config import Config
+from sono.curation.core.config import MAX_SEED, Config
 
 
 class SegmenterConfig(Config):
@@ -13,4 +13,4 @@ class SegmenterConfig(Config):
     batch_size: int = Field(8, ge=2)
     rate: float = Field(2e-3, gt=0)  # learning rate of the decoder
     trunk_rate: float = Field(0.3, ge=0)  # that of the encoder over that of the decoder
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_SEED)

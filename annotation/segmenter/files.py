@@ -36,6 +36,8 @@ class SegmenterInfo(BaseModel):
 
 def new_file(workspace: Workspace, name: str) -> Path:
     """The path for the segmenter `name`; raises SonoError if a run of this name exists."""
+    if Path(name).name != name or name.startswith("."):
+        raise SonoError(f"--name '{name[:80]}' is not a plain folder name; use letters and digits")
     folder = workspace.runs / typed_name("--name", name)
     check_inside(folder, workspace.runs)
     remove_leftovers(folder)  # of a run that was killed
@@ -77,6 +79,6 @@ def _read_info(path: Path) -> SegmenterInfo:
         raise SonoError(f"{path}: not a segmenter; {advice}")
     try:
         return SegmenterInfo.model_validate(json.loads(text))
-    except (ValueError, ValidationError) as error:
+    except (ValueError, ValidationError, RecursionError) as error:
         why = format_problem(error) if isinstance(error, ValidationError) else str(error)
         raise SonoError(f"{path}: its description is damaged ({why}); {advice}") from error

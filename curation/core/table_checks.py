@@ -146,7 +146,7 @@ def arrow_of(frame: pd.DataFrame, spec: TableSpec, where: str) -> pa.Table:
         )
     try:
         table = pa.Table.from_pandas(frame[spec.columns], schema=spec.schema, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise SonoError(f"{where}: a value does not fit the {spec.name} table: {error}") from error
     check_rows(table, spec, where)
     return table

@@ -115,7 +115,7 @@ def read_bytes(path: Path) -> bytes:
             f"{path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
     if not content.strip():
-        raise SonoError(f"{path}: the records table is empty; export it again")
+        raise SonoError(f"{path}: the table is empty; export it again")
     return content
 
 

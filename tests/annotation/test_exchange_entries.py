@@ -3,11 +3,12 @@
 import base64
 import io
 import json
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZipFile
 
 import numpy as np
 import pytest
@@ -103,6 +104,7 @@ BAD_CVAT = {
     f'<polygon points="{GOOD_POINTS}"/>': "without label",
     '<polyline label="femur" points="1,1;5,5"/>': "not an area",
     '<box label="femur" xtl="8" ytl="10" xbr="30" ybr="16" rotation="30"/>': "a turned box",
+    '<box label="femur" xtl="8" ytl="10" xbr="30" ybr="16" rotation="abc"/>': "rotation is 'abc'",
     '<ellipse label="femur" cx="8" cy="10" rx="0" ry="5"/>': "half axes 0",
     '<ellipse label="femur" cx="8" cy="10" rx="inf" ry="5"/>': "half axes inf",
 }
@@ -187,6 +189,25 @@ def test_a_damaged_zip_is_an_error(tmp_path: Path, place: int) -> None:
         path.write_bytes(bytes(damaged))
         with pytest.raises(SonoError, match=r"a\.zip"):
             import_masks(study(tmp_path / str(len(damaged))), path)
+
+
+@pytest.mark.parametrize("method", [ZIP_DEFLATED, ZIP_BZIP2, ZIP_LZMA])
+def test_a_zip_whose_compressed_text_is_damaged_is_an_error(tmp_path: Path, method: int) -> None:
+    with ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("annotations.xml", cvat())
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[70:100] = b"\xff" * 30
+    (tmp_path / "a.zip").write_bytes(bytes(content))
+    with pytest.raises(SonoError, match=r"a\.zip: a ZIP that cannot be read"):
+        import_masks(study(tmp_path), tmp_path / "a.zip")
+
+
+def test_a_zip_with_two_lists_of_annotations_is_an_error(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "a.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        for name in ("a.png", "b.png"):
+            archive.writestr("annotations.xml", cvat(name=name))
+    with pytest.raises(SonoError, match=r"2 files annotations\.xml in it"):
+        import_masks(study(tmp_path), tmp_path / "a.zip")
 
 
 # Label Studio
@@ -315,6 +336,16 @@ def picture(part: np.ndarray) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def hollow_png(side: int) -> str:
+    """The base64 of a small PNG whose header gives it many pixels."""
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0), b"IDAT", b"IEND"]
+    parts = [
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in chunks
+    ]
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(parts)).decode()
+
+
 def mask_shape(**changes: Any) -> dict[str, Any]:
     one = {"label": "femur", "shape_type": "mask", "points": [[8, 10], [29, 15]]}
     return one | {"mask": picture(np.ones((6, 22), np.bool_))} | changes
@@ -343,6 +374,8 @@ def test_polygons_of_one_group_are_one_mask(tmp_path: Path) -> None:
         ({"mask": None}, "without its picture"),
         ({"mask": "%%%"}, "not a complete PNG"),
         ({"mask": picture(np.ones((6, 22), np.bool_))[:60]}, "not a complete PNG"),
+        ({"mask": hollow_png(60_000)}, "not a complete PNG"),
+        ({"mask": hollow_png(12_000)}, "12000 x 12000 pixels in a box of 22 x 6"),
         ({"mask": picture(np.ones((5, 22), np.bool_))}, "22 x 5 pixels in a box of 22 x 6"),
         ({"points": [[-1, 10], [20, 15]]}, "outside the picture"),
         ({"points": [[8, 10], [40, 15]]}, "outside the picture"),
@@ -358,6 +391,13 @@ def test_a_bad_mask_of_labelme_is_refused_alone(
     summary = import_masks(study(tmp_path), labelme(tmp_path, mask_shape(**changes)))
     assert (summary.imported, summary.refused) == (1, {"broken": 1})
     assert words in summary.examples[0]
+
+
+def test_the_message_on_a_damaged_png_names_no_object_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(base64.b64decode(hollow_png(0)))
+    summary = import_masks(study(tmp_path), tmp_path / "a.png", ImportOptions(structure="femur"))
+    assert summary.refused == {"broken": 1} and "not a complete PNG" in summary.examples[0]
+    assert "BytesIO" not in summary.examples[0]
 
 
 # YOLO
@@ -404,11 +444,21 @@ def test_a_bad_line_of_yolo_is_refused_alone(tmp_path: Path, line: str, words: s
 
 
 @pytest.mark.parametrize(
-    "names", ["{0: 1}", "femur", "[[a]]", "{x: femur}", "&a [*a]", "{a: [", ""]
+    "names",
+    ["{0: femur, 0: humerus}", "{0: 1}", "femur", "[[a]]", "{x: femur}", "&a [*a]", "{a: [", ""],
 )
 def test_yolo_without_names_is_an_error(tmp_path: Path, names: str) -> None:
     with pytest.raises(SonoError, match=r"data\.yaml"):
         import_masks(study(tmp_path), yolo(tmp_path, names=names))
+
+
+def test_a_yolo_text_outside_of_the_folder_is_not_read(tmp_path: Path) -> None:
+    top = yolo(tmp_path, "0 0.5 0.5 0.2 0.2")
+    text = (top / "labels/b.txt").rename(tmp_path / "b.txt")
+    (top / "labels/b.txt").symlink_to(text)
+    summary = import_masks(study(tmp_path), top)
+    assert (summary.imported, summary.refused) == (1, {"broken": 1})
+    assert "leads out of" in summary.examples[0]
 
 
 # Legends and label images
@@ -436,6 +486,8 @@ def listed(folder: Path, change: Callable[[list[dict[str, Any]]], Any]) -> Path:
         (lambda one: one[1].update(file="..\\a.png"), "leads out"),
         (lambda one: one[1].update(file="missing.png"), "cannot be read"),
         (lambda one: one[1].update(file="legend.json"), ""),
+        (lambda one: one[1].update(file="\ud800.png"), "damaged"),
+        (lambda one: one[1].update(file="b" * 5000), ""),
         (lambda one: one[1].update(value=4), "no pixel"),
         (lambda one: one[1].update(value="3"), "is no value"),
         (lambda one: one[1].update(value=True), "is no value"),
@@ -488,6 +540,9 @@ def test_a_legend_names_the_values_of_all_pictures(tmp_path: Path, name: str, te
     ("name", "text"),
     [
         ("legend.json", "[7]"),
+        ("legend.json", "5"),
+        ("legend.json", "null"),
+        ("legend.json", "true"),
         ("legend.json", "{"),
         ("legend.json", '{"3": "femur", "#ff0000": "humerus"}'),
         ("legend.json", '{"x": "femur"}'),
@@ -546,6 +601,10 @@ def test_a_segment_of_slicer_is_read(tmp_path: Path) -> None:
         ({"data file": "/etc/passwd"}, FEMUR),
         ({}, (FEMUR[0], "Segment0_LabelValue:=2")),
         ({}, (FEMUR[0], "Segment0_LabelValue:=-1")),
+        ({}, (FEMUR[0], "Segment0_LabelValue:=\u00b2")),
+        ({}, (FEMUR[0], "Segment0_Layer:=\u00b2")),
+        ({}, (FEMUR[0], f"Segment0_LabelValue:={'9' * 5000}")),
+        ({}, (*FEMUR, "Segment0_Name:=humerus")),
         ({}, (FEMUR[0], "Segment0_LabelValue:=1", "Segment0_Layer:=7")),
         ({}, ()),
     ],
@@ -559,14 +618,14 @@ def test_a_bad_segmentation_is_refused(
     assert "/etc/passwd" not in summary.examples[0]
 
 
-def mha(folder: Path, **changes: str) -> Path:
+def mha(folder: Path, values: Any = None, **changes: str) -> Path:
     facts = {
         "ObjectType": "Image", "NDims": "2", "BinaryData": "True", "CompressedData": "True",
         "DimSize": f"{WIDTH} {HEIGHT}", "ElementType": "MET_UCHAR", "ElementDataFile": "LOCAL",
     } | changes  # fmt: skip
     path = folder / "given/b.mha"
     path.parent.mkdir(exist_ok=True)
-    body = zlib.compress(drawn().astype(np.uint8).tobytes())
+    body = zlib.compress((drawn().astype(np.uint8) if values is None else values).tobytes())
     lines = "".join(f"{name} = {text}\n" for name, text in facts.items())
     path.write_bytes(lines.encode() + body)
     return path.parent
@@ -576,6 +635,32 @@ def mha(folder: Path, **changes: str) -> Path:
 def test_a_label_image_is_read_by_value_or_structure(tmp_path: Path, option: Any) -> None:
     workspace = study(tmp_path)
     import_masks(workspace, mha(tmp_path), ImportOptions(**option))
+    np.testing.assert_array_equal(stored(workspace)[0], drawn())
+
+
+def test_values_name_the_classes_of_a_single_label_image(tmp_path: Path) -> None:
+    workspace, options = study(tmp_path), ImportOptions(values={1: "femur"})
+    assert import_masks(workspace, mha(tmp_path) / "b.mha", options).imported == 1
+    np.testing.assert_array_equal(stored(workspace)[0], drawn())
+    with pytest.raises(SonoError, match="--value are for pictures"):
+        import_masks(workspace, nrrd(tmp_path, {}, *FEMUR) / "b.seg.nrrd", options)
+
+
+@pytest.mark.parametrize("high", [2**31, 2**32 + 1, -(2**32) + 1])
+def test_values_that_do_not_fit_are_refused_and_do_not_become_others(
+    tmp_path: Path, high: int
+) -> None:
+    path = mha(tmp_path, drawn().astype(np.int64) * high, ElementType="MET_LONG_LONG")
+    summary = import_masks(study(tmp_path), path, ImportOptions(values={1: "femur"}))
+    assert (summary.imported, summary.refused) == (0, {"broken": 1})
+    assert str(high) in summary.examples[0]
+
+
+def test_negative_values_are_no_part_of_a_shape(tmp_path: Path) -> None:
+    values = np.where(drawn(), 1, -200).astype(np.int16)
+    path = mha(tmp_path, values, ElementType="MET_SHORT")
+    workspace = study(tmp_path)
+    import_masks(workspace, path, ImportOptions(structure="femur"))
     np.testing.assert_array_equal(stored(workspace)[0], drawn())
 
 

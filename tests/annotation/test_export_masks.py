@@ -15,8 +15,10 @@ from sono.annotation.export_masks import export_masks
 from sono.annotation.import_options import ImportOptions
 from sono.annotation.mask_import import import_masks
 from sono.annotation.masks import mask_row, mask_table
-from sono.curation.core.errors import SonoError
-from sono.curation.core.tables import IMAGES, MASKS, from_rows
+from sono.annotation.proposers import Prompt
+from sono.curation.core.errors import PrivacyError, SonoError
+from sono.curation.core.tables import IMAGES, MASKS, from_rows, read_table, write_table
+from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.dedup import run_dedup
 from sono.curation.qc_messages import orphaned_masks_remark
@@ -101,7 +103,8 @@ def whole_study(folder: Path) -> Workspace:
     fill_vault(workspace)
     mask = np.zeros((20, 30), np.bool_)
     mask[3:9, 5:25] = True
-    kept = {"model_hash": "c" * 16, "prompt": "{}", "score": 0.25, "stability": 0.5}
+    prompt = Prompt("femur", box=(5, 3, 25, 9)).as_json()
+    kept = {"model_hash": "c" * 16, "prompt": prompt, "score": 0.25, "stability": 0.5}
     masks = [
         mask_row(rows[0], mask, "fetal head", "import", state="accepted"),
         mask_row(rows[0], mask, "femur", "heuristic", **kept),
@@ -158,18 +161,47 @@ def test_a_proposal_that_comes_back_in_another_shape_is_edited(
     assert set(own["state"]) == {state}
 
 
-def test_only_numbers_hashes_and_json_come_back_with_a_mask(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model_hash", "Jane Doe"),
+        ("prompt", "Jane Doe"),
+        ("prompt", '{"x": "Jane Doe"}'),
+        ("prompt", '{"type": "box", "xyxy": [1, 2, 3, "Jane Doe"]}'),
+        ("prompt", '{"type": "point", "xy": [1, 2], "of": "Jane Doe"}'),
+        ("prompt", "[" * 900),
+        ("score", float("inf")),
+        ("score", 10**400),
+        ("stability", "high"),
+        ("reviewer", "Jane\nDoe"),
+        ("reviewer", "Jane Doe " * 9),
+        ("reviewed_at", "1990-01-02"),
+    ],
+)
+def test_only_what_sono_writes_comes_back_with_a_mask(
+    tmp_path: Path, name: str, value: Any
+) -> None:
     workspace = whole_study(tmp_path)
     path = export_masks(workspace, tmp_path / "out.json").path
     (workspace.root / "masks.parquet").unlink()
-    odd = {
-        "model_hash": "Jane Doe",
-        "prompt": "Jane Doe",
-        "score": float("inf"),
-        "stability": "high",
-    }
-    import_masks(workspace, changed(path, lambda one: one["attributes"].update(odd)))
-    assert workspace.masks()[list(odd)].isna().all(axis=None)
+    changed(path, lambda one: one["attributes"].update({name: value}))
+    summary = import_masks(workspace, path)
+    assert summary.imported == 5 and workspace.masks()[name].isna().all()
+    assert any(f"not as sono writes them: {name} 5" in remark for remark in summary.remarks)
+
+
+def test_a_private_reviewer_of_a_file_leaves_nothing(tmp_path: Path) -> None:
+    workspace = whole_study(tmp_path)
+    path = export_masks(workspace, tmp_path / "out.json").path
+    before = workspace.path(MASKS).read_bytes()
+    sources = read_table(workspace.sources_path, SOURCES)
+    for name in ("private", "persons"):
+        sources[name] = [["Zoe Quillfeather"]] * len(sources)
+    write_table(workspace.sources_path, sources, SOURCES)
+    changed(path, lambda one: one["attributes"].update(reviewer="Quillfeather", state="accepted"))
+    with pytest.raises(PrivacyError, match=r"out\.json: 1 private string"):
+        import_masks(workspace, path)
+    assert workspace.path(MASKS).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -216,6 +248,11 @@ def test_a_proposal_redrawn_without_attributes_stays_one_unless_it_was_edited(
     else:
         new = workspace.masks()[lambda table: ~table["mask_id"].isin(before["mask_id"])]
         assert (list(new["state"]), list(new["source"])) == (["accepted"] * 2, ["import"] * 2)
+
+
+def test_a_folder_is_no_place_for_one_file(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match=r"a folder, but coco is one file; name it, as in .*json"):
+        export_masks(make_study(tmp_path), tmp_path)
 
 
 def test_a_study_whose_masks_all_lost_their_frames_can_be_used(tmp_path: Path) -> None:

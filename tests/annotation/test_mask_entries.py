@@ -72,6 +72,9 @@ def annotation(**changes: Any) -> dict[str, Any]:
         (annotation(segmentation=[[0.2, 0.3, 0.6, 0.3, 0.6, 1]]), "shares of the picture"),
         (annotation(segmentation={"size": [30, 40], "counts": [10, 5000]}), "sum to 5010"),
         (annotation(segmentation={"size": [30, 40], "counts": [-5, 1205]}), "1200"),
+        (annotation(segmentation={"size": [30, 40], "counts": [10**4000]}), "sum to 1000"),
+        (annotation(segmentation={"size": [30, 40], "counts": [10**4299] * 20}), "damaged"),
+        (annotation(segmentation={"size": [30, 40], "counts": "\u0444\ud800"}), "damaged"),
         (annotation(image_id=77), "image 77 is not in the file"),
         (annotation(category_id="x"), "category x is not in the file"),
         (annotation(image_id=None), "image_id"),
@@ -85,7 +88,7 @@ def test_a_bad_annotation_is_refused_and_the_others_are_imported(
     workspace, path = three(tmp_path), coco(tmp_path, third)
     summary = import_masks(workspace, path)
     assert (summary.imported, summary.refused) == (2, {"broken": 1})
-    assert words in summary.examples[0]
+    assert words in summary.examples[0] and len(summary.examples[0]) < 1500
     (workspace.root / "masks.parquet").unlink()
     with pytest.raises(IssuesError, match="nothing was imported"):
         import_masks(workspace, path, ImportOptions(strict=True))
@@ -466,6 +469,11 @@ def test_a_table_next_to_masks_of_the_same_study_keeps_both(tmp_path: Path) -> N
     assert "are kept next to new ones" in summary.remarks[0] and "--replace" in summary.remarks[0]
     import_masks(workspace, boxes, ImportOptions(replace=True))
     assert workspace.masks()["source"].tolist() == ["box"]
+
+
+def test_an_empty_table_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match=r"boxes\.csv: the table is empty"):
+        import_masks(three(tmp_path), table(tmp_path, ""))
 
 
 def test_every_reason_is_on_the_page() -> None:

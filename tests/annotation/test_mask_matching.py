@@ -223,6 +223,19 @@ def test_a_mask_that_qc_has_seen_is_no_candidate_even_in_its_own_folder(tmp_path
     assert met(workspace, tmp_path / "raw", FEMUR) == ([0], {})
 
 
+@pytest.mark.parametrize("reasons", [[], ["mask_image"]])
+@pytest.mark.parametrize("name", ["im_1_annotation.png", "im_1_label.png", "1a2b3c4d-im_1.png"])
+def test_a_name_of_a_frame_that_was_not_accepted_is_no_longer_name_of_another(
+    name: str, reasons: list[str]
+) -> None:
+    finder = finder_of(["im_1.png", name])
+    held = frame_row(1)["image_id"]
+    finder.files[1].rows[0].update(status="quarantined", reasons=reasons)
+    del finder.accepted[held]  # type: ignore[attr-defined]
+    found = finder.find(Picture(name, "entry", "/masks"))
+    assert isinstance(found, NoMatch) and found.reason == "not_accepted" and name in found.detail
+
+
 def test_a_frame_of_a_cine_is_never_guessed_even_if_one_was_kept(tmp_path: Path) -> None:
     assert met(study(tmp_path, ["cine.dcm"], source_frames=30), coco(tmp_path, ["cine.png"])) == (
         [],

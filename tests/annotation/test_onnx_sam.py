@@ -232,6 +232,13 @@ def test_data_in_the_folder_is_read_and_counts_in_the_hash(pair: Path) -> None:
     assert SamProposer.load(pair).model_hash != proposer.model_hash
 
 
+@pytest.mark.parametrize("place", ["a\0b", "x" * 5000])
+def test_a_damaged_name_of_a_data_file_is_one_line(pair: Path, place: str) -> None:
+    external(pair / ENCODER, place)
+    text = refused(pair)
+    assert ENCODER in text and "the name of its data file is damaged" in text
+
+
 @pytest.mark.parametrize("kind", ["above", "absolute", "link", "missing"])
 def test_data_outside_of_the_folder_is_not_read(pair: Path, tmp_path: Path, kind: str) -> None:
     outside = tmp_path / "secret.bin"

@@ -1,6 +1,7 @@
 """The review of masks: the queue, the log of decisions, and the server."""
 
 import base64
+import json
 import os
 import random
 import re
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,18 +120,88 @@ def test_a_table_that_lacks_decisions_is_not_used_until_they_are_applied(study: 
     assert states(study)[0] == "accepted"
 
 
-def test_the_unfinished_line_of_a_killed_review_is_cut_off(study: Workspace) -> None:
+def test_the_unfinished_line_of_a_killed_review_is_cut_off(
+    study: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
     session = opened(study, "Weber")
     session.decide(0, 0, "accept")
     session.decide(1, 0, "reject")
     content = study.reviews_path.read_bytes()
     study.reviews_path.write_bytes(content[:-5])  # the second one was never confirmed
     assert len(DecisionLog(study.reviews_path).decisions) == 1
-    assert content.startswith(study.reviews_path.read_bytes())
-    assert stat.S_IMODE(study.reviews_path.stat().st_mode) == 0o600
+    assert "does not count and is kept in reviews.unfinished.jsonl" in capfd.readouterr().err
+    kept = study.reviews_path.with_name("reviews.unfinished.jsonl")
+    assert study.reviews_path.read_bytes() + kept.read_bytes() == content[:-5] + b"\n"
+    for path in (study.reviews_path, kept):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("line", [b"{}\n", b"[1]\n", b'{"applied": "x"}\n', b"\xff\n"])
+def test_a_last_decision_without_its_line_break_counts(study: Workspace) -> None:
+    session = opened(study, "Weber")
+    session.decide(0, 0, "accept")
+    content = study.reviews_path.read_bytes()
+    study.reviews_path.write_bytes(content[:-1])
+    assert len(DecisionLog(study.reviews_path).decisions) == 1
+    assert study.reviews_path.read_bytes() == content
+
+
+def test_a_log_that_is_a_link_is_not_followed(study: Workspace, tmp_path: Path) -> None:
+    other = tmp_path / "notes.txt"
+    other.write_text("notes without an end of line")
+    study.reviews_path.symlink_to(other)
+    with pytest.raises(SonoError, match=r"reviews\.jsonl: a link"):
+        opened(study, "Weber")
+    assert other.read_text() == "notes without an end of line"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"after": 5}, "'after' is 5"),
+        ({"before": {}}, "lacks 'area'"),
+        ({"reviewer": None}, "'reviewer' is None"),
+        ({"action": []}, "'action' is"),
+        ({"number": "x"}, "'number' is 'x'"),
+        ({"kind": "frame"}, "lacks 'excluded'"),
+        ({"kind": "caption"}, "lacks 'facts'"),
+        ({"counts": "zzz"}, "not run lengths"),
+        ({"counts": None}, "counts"),
+        ({"state": "bogus"}, "allowed: proposed"),
+        ({"area": "x"}, "does not fit"),
+        ({"area": 7}, "box or area"),
+        ({"box_x": -5}, "allowed: 0"),
+        ({"box_y": 0}, "box or area"),
+        ({"height": 10}, "height"),
+        ({"score": 10**400}, "does not fit"),
+        ({"image_id": "0" * 17}, "the study has no frame 0"),
+        ({"structure": "A. Smith"}, "unknown structure 'A. Smith'"),
+    ],
+)
+def test_a_damaged_decision_is_named_before_anything_is_written(
+    study: Workspace, change: dict[str, Any], words: str
+) -> None:
+    session = opened(study, "Weber")
+    session.decide(0, 0, "skip")
+    session.decide(1, 0, "accept")
+    first, line = study.reviews_path.read_bytes().splitlines()
+    entry = json.loads(line)
+    inner = change.keys() <= entry["after"].keys() - {"reviewer"}
+    (entry["after"] if inner else entry).update(change)
+    study.reviews_path.write_bytes(first + b"\n" + json.dumps(entry).encode() + b"\n")
+    before = study.path(MASKS).read_bytes(), study.reviews_path.read_bytes()
+    with pytest.raises(SonoError, match=r"reviews\.jsonl: line 2 is no decision") as error:
+        opened(study, "Weber")
+    assert words in str(error.value) and "restore the file" in str(error.value)
+    assert (study.path(MASKS).read_bytes(), study.reviews_path.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}\n", b"[1]\n", b'{"applied": "x"}\n', b"\xff\n", b"5\n", b'{"applied":1e400}\n',
+        b'{"applied":-1}\n', b"[" * 100_000 + b"\n",
+    ],
+)  # fmt: skip
 def test_a_damaged_log_is_named_with_its_line(study: Workspace, line: bytes) -> None:
     session = opened(study, "Weber")
     session.decide(0, 0, "accept")
@@ -260,6 +332,23 @@ def test_other_hosts_other_pages_and_large_bodies_are_refused(study: Workspace) 
         assert page.get("/api/progress").json()["decided"] == 0
 
 
+@pytest.mark.parametrize(("known", "status"), [(False, 403), (True, 413)])
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 10\r\n"])
+def test_a_body_in_chunks_is_refused_unread(
+    study: Workspace, length: bytes, known: bool, status: int
+) -> None:
+    with running(opened(study, "Weber")) as page:
+        page.open()
+        cookie = "; ".join(f"{one.name}={one.value}" for one in page.browser.cookies)
+        head = (
+            f"POST /api/decision HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\nOrigin: {page.home}\r\n"
+            f"Cookie: {cookie if known else 'x=y'}\r\nContent-Type: application/json\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", page.port), timeout=20) as sent:
+            sent.sendall(head.encode() + length + b"Transfer-Encoding: chunked\r\n\r\n")
+            assert sent.recv(99).startswith(f"HTTP/1.1 {status}".encode())  # before any chunk
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -269,6 +358,7 @@ def test_other_hosts_other_pages_and_large_bodies_are_refused(study: Workspace) 
         {"place": 0, "version": 0, "action": "edit"},
         {"place": 0, "version": 0, "action": "edit", "mask": "?"},
         {"place": 0, "version": 0, "action": "edit", "mask": "AAAA"},
+        {"place": 0, "version": 0, "action": "edit", "mask": "éééé"},
         {"place": 0, "version": 0, "action": "edit", "mask": base64.b64encode(bytes(305)).decode()},
         [],
         "accept",

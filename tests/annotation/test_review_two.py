@@ -185,7 +185,7 @@ def test_a_log_from_before_there_were_two_reviewers_is_read(study: Workspace) ->
     study.reviews_path.write_text(
         lines.replace('"action":"accept"', '"action":"accept","kind":"x"')
     )
-    with pytest.raises(SonoError, match="unknown kind x"):
+    with pytest.raises(SonoError, match="'kind' is 'x'"):
         DecisionLog(study.reviews_path)
 
 

@@ -133,8 +133,11 @@ def test_a_refused_pickle_names_what_it_asks_for(tmp_path: Path, extra: object, 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     state = tiny_sam().state_dict()
     del state["mask_decoder.iou_token.weight"]
-    with pytest.raises(SonoError, match="iou_token"):
+    with pytest.raises(SonoError, match=r"^the weights do not fit .*iou_token"):
         build_sam(state)
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(SonoError, match=r"other\.pth: the weights do not fit"):
+        SamProposer.load(tmp_path / "other.pth")
 
 
 @pytest.mark.parametrize("content", [{"weight": torch.zeros(2)}, [1, 2], {"model": 3}])

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from sono.annotation.masks import mask_row, mask_table
@@ -15,7 +16,7 @@ from sono.annotation.propose import propose_masks
 from sono.annotation.segmenter import fit
 from sono.annotation.segmenter.config import SegmenterConfig
 from sono.annotation.segmenter.examples import Examples, load_examples, usable_masks
-from sono.annotation.segmenter.files import FILE, load_segmenter, save_segmenter
+from sono.annotation.segmenter.files import FILE, SegmenterInfo, load_segmenter, save_segmenter
 from sono.annotation.segmenter.fit import segmentation_loss, shaken, train_segmenter
 from sono.annotation.segmenter.model import Segmenter
 from sono.annotation.segmenter.proposer import in_frame, main_parts
@@ -270,11 +271,16 @@ def test_nothing_to_learn_is_one_line(tmp_path: Path) -> None:
     (study.runs / "taken/run.json").write_text("{}")
     with pytest.raises(SonoError, match="another --name"):
         train_segmenter(study, "taken")
-    with pytest.raises(SonoError):
-        train_segmenter(study, "../out")
+    for name in ("../out", ".", "..", "a/b"):
+        with pytest.raises(SonoError, match="not a plain folder name"):
+            train_segmenter(study, name)
+    with pytest.raises(ValidationError, match="seed"):
+        SegmenterConfig(seed=2**63)
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "other", "values", "shapes", "folder"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "cut", "other", "values", "deep", "shapes", "folder"]
+)
 def test_a_file_that_is_no_segmenter_is_one_line(tmp_path: Path, damage: str) -> None:
     path = tmp_path / FILE
     meta = (
@@ -282,9 +288,8 @@ def test_a_file_that_is_no_segmenter_is_one_line(tmp_path: Path, damage: str) ->
         '"held_out": [], "settings": {}}'
     )
     weights = Segmenter(2 if damage == "shapes" else 1).state_dict()
-    kept = (
-        {} if damage == "other" else {"sono_segmenter": meta[:30] if damage == "values" else meta}
-    )
+    texts = {"values": meta[:30], "deep": "[" * 100_000}
+    kept = {} if damage == "other" else {"sono_segmenter": texts.get(damage, meta)}
     save_file(weights, path, kept)
     if damage == "missing":
         path.unlink()
@@ -295,3 +300,21 @@ def test_a_file_that_is_no_segmenter_is_one_line(tmp_path: Path, damage: str) ->
         path.mkdir()
     with pytest.raises(SonoError, match=r"segmenter\.safetensors"):
         load_segmenter(path)
+
+
+def test_a_segmenter_of_structures_that_the_study_does_not_know_proposes_nothing(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path, 4)
+    before = study.path(MASKS).read_bytes()
+    info = SegmenterInfo(
+        structures=["A. Smith"], image_size=64, planes={}, image_ids_seen=[], held_out=[],
+        settings={},
+    )  # fmt: skip
+    model = Segmenter(1)
+    with torch.no_grad():
+        model.head.bias.fill_(20)
+    save_segmenter(tmp_path / FILE, model.state_dict(), info)
+    with pytest.raises(SonoError, match=r"segmenter\.safetensors: finds 'A. Smith', which is no"):
+        propose_masks(study, segmenter=tmp_path / FILE)
+    assert study.path(MASKS).read_bytes() == before

@@ -341,8 +341,8 @@ def test_a_long_note_that_is_not_used_does_no_harm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "the records table is empty"),
-        (b" \n\n", "the records table is empty"),
+        (b"", "the table is empty"),
+        (b" \n\n", "the table is empty"),
         (b"image,plane\n", "a header without rows"),
         (
             b"a,b\n1,2\n",
