@@ -40,7 +40,7 @@ const unsaved = () => polygon.length > 0 ||
 
 function sayUnsaved() {
   asked = "";
-  if (unsaved()) say("changed, not saved: Accept stores it, Undo takes back the last step", "changed");
+  if (unsaved()) say("changed, not saved", "changed");
   else if ($("saved").className === "changed") say(shortcuts());
 }
 
@@ -85,7 +85,7 @@ function restoreDraft() {
   if (kept.version === item.version) {
     putBack(kept.drawn);
     steps = kept.steps;
-    return "your drawing is back, not saved: Accept stores it";
+    return "your drawing is back, not saved";
   }
   steps = [kept.drawn];
   return `${shortcuts()}; Undo brings back what you had drawn`;

@@ -141,17 +141,17 @@ def test_other_masks_are_outlined_and_a_foreign_structure_is_asked_about(
     session = opened(study, "Weber")
     with opened_page(browser, session, "score 0.10") as page:
         page.keyboard.press("m")
-        page.locator("#other-structure").fill("placenta")
+        page.locator("#other-structure").fill("femur")
         page.keyboard.press("Enter")
         doubt = page.locator("#unknown")
         api.expect(doubt).to_contain_text(
-            "The plane transthalamic does not list placenta, so no caption", timeout=PATIENCE
+            "The plane transthalamic does not list femur, so no caption", timeout=PATIENCE
         )
         picture(page, "foreign")
         assert page.locator("#structure").inner_text() == "fetal head"
         page.keyboard.press("Enter")
         shows(page, "no mask yet · new")
-        assert page.locator("#structure").inner_text() == "placenta"
+        assert page.locator("#structure").inner_text() == "femur"
         api.expect(page.locator("#others")).to_contain_text("Outlines of: fetal head")
         picture(page, "outlines")
         assert page.evaluate("() => others.map((one) => one.rings[0].length)") == [4]
