@@ -83,6 +83,7 @@ def import_(
     """
     from sono.annotation.import_options import ImportOptions, parse_pairs, parse_values
     from sono.annotation.mask_import import import_masks
+    from sono.annotation.masks import has_proposals
     from sono.curation.core.workspace import Workspace
 
     options = ImportOptions(
@@ -98,14 +99,16 @@ def import_(
         dry_run=dry_run,
         replace=replace,
     )
-    summary = import_masks(Workspace.find(workspace), path, options)
+    study = Workspace.find(workspace)
+    summary = import_masks(study, path, options)
     if summary.imported or as_json:
+        first = "review --reviewer NAME" if has_proposals(study) else "propose"
         show(
             summary if as_json else summary.table(),
             as_json,
             next_step=shlex.join(["sono", *(word for word in sys.argv[1:] if word != "--dry-run")])
             if dry_run
-            else ("sono masks propose", "sono captions build"),
+            else (f"sono masks {first}", "sono captions build"),
         )
     summary.refuse_nothing()
     if strict:
@@ -212,6 +215,9 @@ def export(
     source_names: Annotated[
         bool, typer.Option("--source-names", help="Name the raw files: private, needs the vault.")
     ] = False,
+    proposed: Annotated[
+        bool, typer.Option("--proposed/--no-proposed", help="Also masks that nobody has reviewed.")
+    ] = True,
     no_vault: NoVaultOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -224,7 +230,7 @@ def export(
     from sono.annotation.export_masks import ExportOptions, export_masks
     from sono.curation.core.workspace import Workspace
 
-    options = ExportOptions(format_name, coordinates, source_names, no_vault)
+    options = ExportOptions(format_name, coordinates, source_names, no_vault, proposed)
     summary = export_masks(Workspace.find(workspace), target, options)
     show(summary if as_json else summary.table(), as_json)
 
@@ -245,7 +251,8 @@ def measure(
     from sono.curation.core.workspace import Workspace
 
     summary = measure_masks(Workspace.find(workspace), csv, no_vault)
-    show(summary, as_json)
+    if summary.measured_masks or as_json:
+        show(summary, as_json)
     summary.refuse_nothing()
 
 

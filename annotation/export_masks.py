@@ -24,6 +24,7 @@ from sono.curation.privacy.gate import check_file, check_folder
 
 Coordinates = Literal["stored", "source"]
 MAX_LOSSES = 10  # named in the terminal
+NOT_REVIEWED = {"proposed": "proposed (not reviewed)"}  # in the terminal
 PRIVATE_MODE, PRIVATE_FOLDER_MODE = 0o600, 0o700
 
 
@@ -33,17 +34,19 @@ class ExportOptions:
 
     `coordinates`: pixels of the stored crop, or of the source frame. `source_names`: name files by
     the raw files, which is private. `no_vault`: export unsearched where the vault is missing.
+    `proposed`: also masks that nobody has reviewed.
     """
 
     format: FormatName = "coco"
     coordinates: Coordinates = "stored"
     source_names: bool = False
     no_vault: bool = False
+    proposed: bool = True
 
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What was written and where.
+    """What was written and where; `states` counts the masks, `proposed` ones are not reviewed.
 
     `private_strings` were searched for; None if the export is private, and was not searched.
     `losses` names each mask that is not exactly the same when it is read back.
@@ -52,6 +55,7 @@ class ExportSummary:
     path: Path
     images: int
     masks: int
+    states: dict[str, int]
     private_strings: int | None
     losses: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -64,7 +68,9 @@ class ExportSummary:
             *([f"{more} more; --json lists all"] if more > 0 else []),
         )
         searched = "not searched: private" if self.private_strings is None else self.private_strings
-        return {**vars(self), "losses": shown, "private_strings": searched}
+        states = {NOT_REVIEWED.get(state, state): count for state, count in self.states.items()}
+        changed = {"states": states, "losses": shown, "private_strings": searched}
+        return {**vars(self), **changed}
 
 
 def export_masks(
@@ -82,6 +88,8 @@ def export_masks(
     _check_target(workspace, target, form, options)
     frames = workspace.accepted_images().drop_duplicates("image_id").sort_values("image_id")
     masks = masks_of(workspace, frames["image_id"])
+    if not options.proposed:
+        masks = _reviewed(workspace, masks)
     check_masks(masks, frames)
     names = frame_names(workspace, frames, options.source_names, options.coordinates == "source")
     content = Content((), tuple(sorted(set(masks["structure"]))))
@@ -94,6 +102,7 @@ def export_masks(
         target,
         len(frames),
         len(masks),
+        {str(state): int(count) for state, count in masks["state"].value_counts().items()},
         searched,
         tuple(map(str, content.losses)),
         tuple(remarks),
@@ -125,12 +134,29 @@ def _write(
         with new_folder(target) as folder:
             form.write(content, folder)
             if private:
-                folder.chmod(PRIVATE_FOLDER_MODE)
+                _hide(folder)
                 return None
             return check_folder(workspace, folder)
     with atomic_path(target, PRIVATE_MODE if private else 0o644) as temporary:
         form.write(content, temporary)
         return None if private else check_file(workspace, temporary, target.name)
+
+
+def _hide(folder: Path) -> None:
+    """Let only the owner read a folder and all in it."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(PRIVATE_FOLDER_MODE if path.is_dir() else PRIVATE_MODE)
+
+
+def _reviewed(workspace: Workspace, masks: pd.DataFrame) -> pd.DataFrame:
+    """The masks that a person has accepted; raises SonoError if there is none."""
+    reviewed = masks[masks["state"] != "proposed"]
+    if reviewed.empty:
+        raise SonoError(
+            f"{workspace.root}: none of the {len(masks)} masks is reviewed; run `sono masks review "
+            "--reviewer NAME`, or export the proposals, too, without --no-proposed"
+        )
+    return reviewed
 
 
 def _frames(
@@ -179,10 +205,11 @@ def _remarks(
     found = []
     shown = frames[frames["image_id"].isin(masks["image_id"])]
     proposed = int((masks["state"] == "proposed").sum())
-    if proposed and not form.states:
+    if proposed:
+        lost = f", which {options.format} cannot express: imported elsewhere they count as accepted"
         found.append(
-            f"{proposed} masks are proposals that nobody has reviewed, which {options.format} "
-            "cannot express: imported elsewhere they count as accepted"
+            f"{proposed} of {len(masks)} masks are proposals that nobody has reviewed"
+            f"{'' if form.states else lost}; --no-proposed leaves them out"
         )
     if options.coordinates == "source":
         resampled = int(shown["file_height"].notna().sum())

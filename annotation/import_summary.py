@@ -1,5 +1,6 @@
 """The outcome of a mask import: reasons for refusals, counts and examples."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,14 +103,20 @@ class ImportSummary:
     unknown_labels: tuple[str, ...] = ()  # each once, with its count and what to do
     other_planes: tuple[dict[str, object], ...] = ()
     masks: tuple[dict[str, object], ...] = ()
+    frames: int = 0  # accepted ones of the study
+    frames_without_mask: int = 0  # of these, after the import
 
     def table(self) -> dict[str, object]:
         """The counts and messages for the terminal, without the lists of single masks."""
         count = "would be imported" if self.dry_run else "imported"
-        return {count: self.imported, "already_in_table": self.known or None} | {
-            name: value
-            for name, value in vars(self).items()
-            if name not in ("dry_run", "imported", "known", "other_planes", "masks")
+        bare = f"{self.frames_without_mask} of the {self.frames} accepted frames"
+        own = {"dry_run", "imported", "known", "other_planes", "masks"}
+        own |= {"frames", "frames_without_mask"}
+        return {
+            count: self.imported,
+            "already_in_table": self.known or None,
+            "without_a_mask": bare if self.frames_without_mask else None,
+            **{name: value for name, value in vars(self).items() if name not in own},
         }
 
     def refuse_nothing(self) -> None:
@@ -162,14 +169,24 @@ def summarize(
 def _examples(refused: Sequence[Outcome], kept: Sequence[Outcome]) -> tuple[str, ...]:
     """One line for each kind of evidence and each reason, then more refusals up to MAX_EXAMPLES.
 
-    Unknown labels have a list of their own.
+    Names of other kinds come first: `a_12.png` and `a_13.png` differ in numbers alone. Unknown
+    labels have a list of their own.
     """
     firsts = {outcome.evidence: outcome for outcome in reversed(kept)}
     refused = [outcome for outcome in refused if outcome.reason != "unknown_label"]
     reasons = {outcome.reason: outcome for outcome in reversed(refused)}
-    more = [outcome for outcome in refused if outcome not in reasons.values()]
-    shown = [*firsts.values(), *reasons.values(), *more[: max(0, MAX_EXAMPLES - len(reasons))]]
-    return tuple(outcome.text for outcome in shown)
+    kinds = {_kind(outcome): outcome for outcome in reversed(refused)}
+    shown = {_kind(outcome) for outcome in reasons.values()}
+    others = [outcome for kind, outcome in reversed(kinds.items()) if kind not in shown]
+    first = [*reasons.values(), *others]
+    more = [*others, *(outcome for outcome in refused if outcome not in first)]
+    listed = [*firsts.values(), *reasons.values(), *more[: max(0, MAX_EXAMPLES - len(reasons))]]
+    return tuple(outcome.text for outcome in listed)
+
+
+def _kind(outcome: Outcome) -> tuple[str | None, str]:
+    """The reason of a refusal, and what the name is without its numbers."""
+    return outcome.reason, re.sub(r"\d+", "0", outcome.name)
 
 
 def _unknown_labels(refused: Sequence[Outcome]) -> tuple[str, ...]:

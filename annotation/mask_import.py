@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,13 @@ from sono.annotation.import_summary import MAX_NAMES, ImportSummary, Outcome, su
 from sono.annotation.mask_fit import FitRules, fit_mask
 from sono.annotation.mask_labels import Labels, find_structure, structure_name
 from sono.annotation.mask_matching import FrameFinder, Match, NoMatch
-from sono.annotation.masks import check_masks, mask_table, outdated, replace_masks
+from sono.annotation.masks import (
+    check_masks,
+    mask_table,
+    next_to_proposals,
+    outdated,
+    replace_masks,
+)
 from sono.annotation.turned_masks import turned_masks
 from sono.curation.core.console import progress
 from sono.curation.core.errors import IssuesError, SonoError
@@ -82,6 +89,7 @@ def import_masks(
             f"attributes left out, because they are not as sono writes them: "
             f"{_format_counts(rules.dropped)}"
         )
+    remarks += _open_proposals(next_to_proposals(after, new))
     foreign = _other_planes(new, finder.accepted, planes)
     remarks += _other_planes_message(foreign)
     remarks += _rotated_frames(new, finder.accepted)
@@ -90,7 +98,10 @@ def import_masks(
         remarks.append(
             f"{decided} proposals are left out: these structures have already been reviewed"
         )
-    return summarize(new, before, outcomes, remarks, foreign, options.dry_run)
+    summary = summarize(new, before, outcomes, remarks, foreign, options.dry_run)
+    masked = set(after.loc[after["state"] != "rejected", "image_id"])
+    bare = len(finder.accepted.keys() - masked)
+    return replace(summary, frames=len(finder.accepted), frames_without_mask=bare)
 
 
 def _check_signatures(workspace: Workspace, path: Path, new: pd.DataFrame) -> None:
@@ -114,6 +125,19 @@ def _second_masks(before: pd.DataFrame, new: pd.DataFrame, replace: bool | None)
         f"{masks['image_id'].nunique()} frames) {fate}"
         for fate, masks in fates.items()
         if len(masks)
+    ]
+
+
+def _open_proposals(proposals: pd.DataFrame) -> list[str]:
+    """A message on proposals whose structure has an imported mask on the same frame, too."""
+    if proposals.empty:
+        return []
+    return [
+        f"{len(proposals)} proposals ({_format_counts(Counter(proposals['structure']))}, on "
+        f"{proposals['image_id'].nunique()} frames) stay open next to imported masks of the same "
+        "structure: these frames have both, and training uses only the imported ones. Decide on "
+        "them with `sono masks review --reviewer NAME`; `sono masks export --no-proposed` leaves "
+        "them out"
     ]
 
 

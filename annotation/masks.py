@@ -103,6 +103,18 @@ def check_masks(masks: pd.DataFrame, images: pd.DataFrame) -> None:
         )
 
 
+def has_proposals(workspace: Workspace) -> bool:
+    """Whether masks wait for a review."""
+    return bool((workspace.read(MASKS, ["state"])["state"] == "proposed").any())
+
+
+def next_to_proposals(masks: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The proposals in `masks` whose frame and structure have a reviewed mask of `new`, too."""
+    reviewed = new[new["state"].isin(TRAINED_STATES)]
+    both = _keys(masks, SAME_STRUCTURE).isin(_keys(reviewed, SAME_STRUCTURE))
+    return masks[(masks["state"] == "proposed") & both]
+
+
 def replace_masks(
     existing: pd.DataFrame, new: pd.DataFrame, replace: bool | None = None
 ) -> pd.DataFrame:

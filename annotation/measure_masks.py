@@ -30,7 +30,7 @@ class MeasureSummary:
     `proposed` of the measured masks are proposals that nobody has reviewed.
     """
 
-    table: Path
+    table: Path | None  # None if nothing was measured
     measured_masks: int
     proposed: int
     measures: dict[str, str]
@@ -42,7 +42,9 @@ class MeasureSummary:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in self.not_measured.items())
             raise SonoError(
                 f"no mask was measured ({reasons}); a measurement needs a mask of "
-                f"{', '.join(RULES)} on its plane and the pixel spacing of both axes"
+                f"{', '.join(RULES)} on its plane and the pixel spacing of both axes. Give both "
+                "with the columns `plane` and `spacing` (mm per pixel) of a records table: sono qc "
+                "RAW --records FILE (docs/records.md)"
             )
 
 
@@ -51,7 +53,8 @@ def measure_masks(
 ) -> MeasureSummary:
     """Measure all masks that were not rejected and write `biometry.parquet`, perhaps a CSV, too.
 
-    Raises SonoError if there are no masks, PrivacyError if the CSV would contain something private.
+    Without any measurement there is no table, and an earlier one is removed. Raises SonoError if
+    there are no masks, PrivacyError if the CSV would contain something private.
     """
     if csv is not None:
         workspace.require_vault(no_vault)
@@ -70,6 +73,10 @@ def measure_masks(
             except UnmeasuredError as error:
                 skipped[str(error)] += 1
     table = from_rows(BIOMETRY, rows)
+    if table.empty:
+        with workspace.lock():
+            workspace.path(BIOMETRY).unlink(missing_ok=True)
+        return _summary(None, table, skipped)
     with workspace.lock():
         workspace.write(BIOMETRY, table)
         check_privacy(workspace)
@@ -133,7 +140,7 @@ def _growth(measure: str, value_mm: float, ga_days: int | None) -> dict[str, flo
     return {"z_score": round(z, 2), "centile": round(centile(z), 1)}
 
 
-def _summary(path: Path, table: pd.DataFrame, skipped: Counter[str]) -> MeasureSummary:
+def _summary(path: Path | None, table: pd.DataFrame, skipped: Counter[str]) -> MeasureSummary:
     measures = {
         str(name): (
             f"{len(values)} masks, median {values.median():.1f} mm, "

@@ -17,6 +17,7 @@ from sono.annotation.masks import check_masks, concat_masks, mask_row, mask_tabl
 from sono.annotation.proposers import HYPOTHESIS, Box, OutlineProposer, Proposer
 from sono.curation.core.atomic import remove_leftovers, sha256
 from sono.curation.core.config import Config
+from sono.curation.core.console import warn
 from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import read_stored
@@ -143,6 +144,12 @@ def propose_masks(
     }
     skipped = int(frames["image_id"].isin(known).sum())
     passed_over = _passed_over(jobs, new, outlines.outlines)
+    if guesses := int(is_guess(new).sum()):
+        warn(
+            f"{guesses} of {len(new)} proposals are guesses, because the plane of their frame is "
+            "unknown: the structure may be wrong. Look at all of them in `sono masks review "
+            "--reviewer NAME`, or give `sono qc` the planes (--records) and propose again"
+        )
     return ProposeSummary(
         proposer.source,
         MEANINGS[proposer.source],
@@ -151,7 +158,7 @@ def propose_masks(
         skipped,
         len(new),
         structures,
-        int(is_guess(new).sum()),
+        guesses,
         passed_over,
     )
 

@@ -88,6 +88,11 @@ class Frames:
         found.update(self._changes.get(image_id, {}))
         return set(+found)
 
+    def mask_rows(self, image_id: str) -> list[dict[str, Any]]:
+        """The rows of the masks of a frame, as they were at the start of the review."""
+        places = self._mask_places.get(image_id)
+        return rows_at(self._mask_arrow, places) if places else []
+
     def keep_mask(self, before: Row, after: Row) -> None:
         """Note a decision on a mask that the log has."""
         found = self._changes.setdefault(str(after["image_id"]), Counter())
@@ -227,6 +232,18 @@ class Frames:
         for image_id, structure, state in zip(*columns, strict=True):
             if state != "rejected":
                 found.setdefault(image_id, Counter())[structure] += 1
+        return found
+
+    @cached_property
+    def _mask_arrow(self) -> pa.Table:
+        return pa.Table.from_pandas(self.workspace.read(MASKS), preserve_index=False)
+
+    @cached_property
+    def _mask_places(self) -> dict[str, list[int]]:
+        """The rows of the masks of each frame."""
+        found: dict[str, list[int]] = {}
+        for place, image_id in enumerate(self._mask_arrow["image_id"].to_pylist()):
+            found.setdefault(image_id, []).append(place)
         return found
 
     @cached_property

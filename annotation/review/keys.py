@@ -28,6 +28,7 @@ KEYS = {
     "polygon": "p",
     "ellipse": "e",
     "prompt": "t",
+    "others": "o",
     "new_mask": "m",
     "smaller": "[",
     "larger": "]",

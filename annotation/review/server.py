@@ -6,6 +6,7 @@ machine as their host (no DNS rebinding), and decisions must come from the page 
 
 import base64
 import secrets
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from sono.annotation.review.decisions import MaskAction
+from sono.annotation.review.others import other_masks
 from sono.annotation.review.session import MOST_RIVALS, ReviewSession, StaleError
 from sono.curation.core.errors import SonoError
 from sono.curation.core.reasons import EXCLUSIONS, REASONS
@@ -34,7 +36,7 @@ PAGE = {
     "review.css": "text/css; charset=utf-8",
     "review.svg": "image/svg+xml",
     **dict.fromkeys(
-        ("review.js", "draw.js", "ellipse.js", "frame.js", "new.js", "input.js"),
+        ("review.js", "draw.js", "ellipse.js", "unsaved.js", "frame.js", "new.js", "input.js"),
         "text/javascript; charset=utf-8",
     ),
 }
@@ -231,6 +233,10 @@ def _add_calls(app: FastAPI, session: ReviewSession, allowed: Callable[[Request]
     def structures(place: Place) -> dict[str, list[str]]:
         return session.structures(place)
 
+    @app.get("/api/others/{place}", dependencies=checked)
+    def others(place: Place) -> list[dict[str, Any]]:
+        return other_masks(session, place)
+
     @app.get("/api/page", dependencies=checked)
     def page() -> dict[str, Any]:
         reasons = [{"code": code, "meaning": REASONS[code].meaning} for code in EXCLUSIONS]
@@ -317,12 +323,15 @@ def free_socket(port: int) -> socket.socket:
 
 
 def serve(session: ReviewSession, listener: socket.socket, token: str) -> None:
-    """Answer requests until the process is interrupted, then write the masks table."""
+    """Answer requests until Ctrl-C or SIGTERM, then write the masks table."""
     app = review_app(session, token, listener.getsockname()[1])
     config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off")
+    # uvicorn raises the signal again after its end, which would kill the process before its tables
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:  # how a review ends
         pass
     finally:
+        signal.signal(signal.SIGTERM, before)
         session.finish()

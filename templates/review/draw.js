@@ -61,6 +61,7 @@ function drawPanel(layer, number) {
     sheet.getContext("2d").putImageData(layer, 0, 0);
     pen.imageSmoothingEnabled = false;
     pen.drawImage(sheet, 0, 0);
+    if ($("others-shown").checked) drawOthers();
   }
   if (number) return;
   pen.strokeStyle = "#7cc0ff"; pen.lineWidth = 1.5 / view.scale;
@@ -74,6 +75,18 @@ function drawPanel(layer, number) {
     pen.strokeStyle = "#ffffff"; pen.lineWidth = 1 / view.scale;
     pen.beginPath(); pen.arc(last[0], last[1], radius(), 0, 7); pen.stroke();
   }
+}
+
+/* The masks of other structures, faintly. */
+function drawOthers() {
+  pen.strokeStyle = "#ffffffa0"; pen.lineWidth = 1.5 / view.scale;
+  pen.setLineDash([5 / view.scale, 4 / view.scale]);
+  for (const ring of others.flatMap((one) => one.rings)) {
+    pen.beginPath();
+    ring.forEach(([x, y]) => pen.lineTo(x, y));
+    pen.closePath(); pen.stroke();
+  }
+  pen.setLineDash([]);
 }
 
 /* The name of a panel: the first mask is what it was until it is changed. */
@@ -94,7 +107,8 @@ function label(number, left, top, ratio) {
 /* Forgets what belongs to the mask before. */
 function forget() { polygon = []; box = null; leaveEllipse(); }
 
-const refresh = () => { paint(); draw(); };
+const repaint = () => { paint(); draw(); };
+const refresh = () => { repaint(); sayUnsaved(); };
 const radius = () => Number($("size").value) / 2;
 
 function fit() {
@@ -140,6 +154,7 @@ function fill(points) {
 }
 
 function closePolygon() {
+  if (polygon.length) remember();
   if (polygon.length > 2) fill(polygon);
   polygon = [];
   refresh();

@@ -37,6 +37,7 @@ function rasterize() {
 
 function startEllipse() {
   if (tool !== "move") choose("move");
+  remember();
   polygon = [];
   beforeEllipse = mask.slice();
   ellipse = fitted();
@@ -51,7 +52,7 @@ function leaveEllipse() {
 }
 
 function cancelEllipse() {
-  if (ellipse) mask = beforeEllipse;
+  if (ellipse) mask = beforeEllipse.slice();
   leaveEllipse();
 }
 
@@ -112,12 +113,14 @@ for (const [name, title] of Object.entries(HANDLES)) {
     event.preventDefault();
     event.stopPropagation();
     const by = event.shiftKey ? 10 : 1;
+    if (!event.repeat) remember();
     moveHandle(name, by * arrow[0], by * arrow[1]);
   });
   one.addEventListener("pointerdown", (event) => {
     event.stopPropagation();
     one.setPointerCapture(event.pointerId);
     one.focus();
+    remember();
   });
   one.addEventListener("pointermove", (event) => {
     if (!one.hasPointerCapture(event.pointerId) || !ellipse) return;

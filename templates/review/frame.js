@@ -3,8 +3,13 @@
 
 /* Sends a decision on the frame or a caption; returns whether it is saved. */
 async function judge(path, body, done) {
-  if (busy || !item) return false;
+  if (!free()) {
+    $("refused").textContent = $("saved").textContent;
+    return false;
+  }
   busy = true;
+  $("write-save").disabled = true;
+  $("refused").textContent = "";
   say("saving", "busy");
   try {
     const answer = await call(path, { place: item.place, version: item.frame.version, ...body });
@@ -12,6 +17,7 @@ async function judge(path, body, done) {
     if (answer.stale) {
       await show(item.place);
       say("decided elsewhere meanwhile; this is the frame as it is now", "failed");
+      $("refused").textContent = $("saved").textContent;
       return false;
     }
     item = { ...item, ...(await answer.json()) };
@@ -25,6 +31,7 @@ async function judge(path, body, done) {
     return false;
   } finally {
     busy = false;
+    $("write-save").disabled = false;
   }
 }
 
@@ -43,7 +50,7 @@ function describeFrame() {
   $("use").className = excluded ? "excluded" : "";
   $("include").hidden = !excluded;
   const exclude = document.querySelector('[data-do="exclude"]');
-  exclude.disabled = Boolean(refusal);
+  exclude.setAttribute("aria-disabled", String(Boolean(refusal)));
   exclude.title = refusal;
   $("remarks").replaceChildren(...remarks.map((remark) => {
     const line = document.createElement("li"), label = document.createElement("label");
@@ -70,7 +77,7 @@ function captionLine(caption) {
   if (caption.state === "wrong") text.className = "wrong";
   line.append(text);
   if (caption.state) line.append(` (${caption.state === "wrong" ? "marked as wrong" : caption.state}) `);
-  line.append(" ", button("Correct", () => openCaption(caption)));
+  line.append(" ", button("Correct the caption", () => openCaption(caption)));
   if (caption.state === "wrong") line.append(" ", button("It is right", () => judgeCaption(caption, "corrected", caption.text)));
   else line.append(" ", button("Wrong", () => judgeCaption(caption, "wrong")));
   line.dataset.level = caption.level;
@@ -89,6 +96,7 @@ const judgeCaption = (caption, state, text = "") =>
 
 let edited = null; // the caption in the dialog
 function openCaption(caption = item.frame.captions[0]) {
+  if (!free()) return;
   if (!caption) { say("no captions yet: sono captions build writes them", "failed"); return; }
   edited = caption;
   $("text").value = caption.text;
@@ -106,15 +114,17 @@ $("text").addEventListener("keydown", (event) => {
 });
 
 function openReasons() {
+  if (!free()) return;
   if (item.frame.refusal) { say(item.frame.refusal, "failed"); return; }
   $("why").showModal();
 }
 $("include").addEventListener("click", () => judgeFrame(null, wrongRemarks(), "the frame is used"));
-const moveByArrows = (list) => list.addEventListener("keydown", (event) => {
+const moveByArrows = (list) => list.closest("dialog").addEventListener("keydown", (event) => {
   const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
-  if (!step) return;
+  const now = document.activeElement, within = list.contains(now);
+  if (!step || (!within && now.matches("input, textarea"))) return;
   event.preventDefault();
-  document.activeElement[step]?.focus();
+  (within ? now[step] : list.firstElementChild)?.focus();
 });
 moveByArrows($("reasons"));
 

@@ -22,23 +22,27 @@ const commands = {
   skip: () => decide("skip"),
   flag: () => decide("flag"),
   undo,
-  next: () => go(1), previous: () => go(-1), next_structure: () => go(1, "", true),
+  next: () => walk(1), previous: () => walk(-1), next_structure: () => walk(1, true),
   move: () => choose("move"), brush: () => choose("brush"), eraser: () => choose("eraser"), polygon: () => choose("polygon"),
   prompt: () => (item.prompts.length ? choose("prompt") : say(item.no_prompt)),
+  others: () => { $("others-shown").click(); },
   smaller: () => resize(-1), larger: () => resize(1),
   zoom_in: () => zoom(1.25), zoom_out: () => zoom(0.8), fit,
   hide: () => hide(true),
   new_mask: openStructures, exclude: openReasons, caption: () => openCaption(),
   help: () => $("help").showModal(),
-  clear: () => { forget(); mask.fill(0); refresh(); },
-  restore: () => { forget(); mask = proposal.slice(); refresh(); },
+  clear: () => { remember(); forget(); mask.fill(0); refresh(); },
+  restore: () => { remember(); forget(); mask = proposal.slice(); refresh(); },
 };
+/* Steps to another mask, also while one is loading. */
+function walk(direction, other = false) { if (!waits()) go(direction, "", other); }
+
 const TITLES = {
   accept: "accept; a changed mask is stored as edited", reject: "reject", skip: "skip: it comes again", flag: "flag: it stays proposed",
-  undo: "undo the last decision", next: "next without a decision", previous: "previous", next_structure: "next of another structure",
+  undo: "take back the last change of the drawing, then the last decision (also Ctrl+Z)", next: "next without a decision", previous: "previous", next_structure: "next of another structure",
   take_1: "take the first of the masks side by side", take_2: "take the second", take_3: "take the third", take_4: "take the fourth",
   other: "draw on another of them", move: "move the view", brush: "brush", eraser: "eraser", polygon: "polygon", ellipse: "ellipse with handles",
-  prompt: "ask for a new mask by a box or click", smaller: "smaller brush", larger: "larger brush", zoom_in: "zoom in", zoom_out: "zoom out",
+  others: "show the outlines of other structures, or not", prompt: "ask for a new mask by a box or click", smaller: "smaller brush", larger: "larger brush", zoom_in: "zoom in", zoom_out: "zoom out",
   new_mask: "draw another structure of this frame", fit: "fit the frame", hide: "hide the mask (hold)", exclude: "exclude the frame", caption: "correct the caption", help: "these keys",
 };
 const LOADED = new Set(["next", "previous", "next_structure", "undo", "help"]); // work without a mask on the screen
@@ -67,6 +71,7 @@ function showKeys(keys) {
 /* Puts the next of the masks side by side first, to be drawn on. */
 function drawFromOther() {
   if (!versions.length) return;
+  remember();
   forget();
   const now = versions.findIndex((one) => same(mask, one));
   mask = versions[(now + 1) % versions.length].slice();
@@ -75,15 +80,32 @@ function drawFromOther() {
 
 function resize(step) { $("size").value = Number($("size").value) + step; $("size").dispatchEvent(new Event("input")); }
 
+function moveMask(event) {
+  if (!event.repeat) remember();
+  nudge(...nudges[event.key.toLowerCase()].map((step) => step * (event.shiftKey ? 10 : 1)));
+}
+
+const fillPolygon = () => { if (polygonIsDone()) closePolygon(); };
+
+function takeBack() {
+  if (polygon.length || ellipse) remember();
+  polygon = [];
+  box = null;
+  cancelEllipse();
+  refresh();
+}
+
+for (const name of ["keydown", "click"]) document.addEventListener(name, () => { missed = false; }, true);
 document.addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase(), own = event.target;
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const name = names[key] || (key === "=" && names["+"]);
+  if (event.altKey || document.querySelector("dialog[open]")) return;
+  const control = event.ctrlKey || event.metaKey;
+  if (control && (key !== "z" || event.shiftKey)) return;
+  const name = control ? "undo" : names[key] || (key === "=" && names["+"]);
   if (!item && !LOADED.has(name)) return;
   if (own.type === "range" && key.startsWith("arrow")) return;
   if ((own.tagName === "BUTTON" || own.type === "checkbox") && (key === "enter" || key === " ")) return;
-  const command = nudges[key] ? () => nudge(...nudges[key].map((step) => step * (event.shiftKey ? 10 : 1)))
-    : { enter: closePolygon, escape: () => { polygon = []; box = null; cancelEllipse(); refresh(); } }[key] || commands[name];
+  const command = nudges[key] ? () => moveMask(event) : { enter: fillPolygon, escape: takeBack }[key] || commands[name];
   if (!command) return;
   event.preventDefault();
   if (!event.repeat || nudges[key] || REPEATED.has(name)) command();
@@ -95,12 +117,13 @@ document.addEventListener("click", (event) => {
   if (!button) return;
   if ("close" in button.dataset) { button.closest("dialog").close(); return; }
   if (!item && !LOADED.has(button.dataset.do)) return;
-  if (button.dataset.tool) choose(button.dataset.tool); else commands[button.dataset.do]?.();
+  commands[button.dataset.tool || button.dataset.do]?.();
 });
 for (const [name, on] of [["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["pointercancel", false]])
   document.querySelector('[data-hold="hide"]').addEventListener(name, () => hide(on));
 $("size").addEventListener("input", () => { $("size-now").textContent = $("size").value; draw(); });
-$("opacity").addEventListener("input", refresh);
+$("others-shown").addEventListener("change", () => draw());
+$("opacity").addEventListener("input", () => { if (item) repaint(); });
 window.addEventListener("resize", fit);
 
 const place = (event) => {
@@ -126,10 +149,11 @@ stage.addEventListener("pointerdown", (event) => {
   grabbed ||= panelAt(place(event));
   last = pixel(local(place(event)));
   if (pointers.size > 1) return;
+  if (tool !== "move" && tool !== "prompt") remember();
   if (tool === "polygon") polygon.push(last);
   else if (tool === "prompt") box = [...last, ...last];
   else if (tool !== "move") stroke(last, last, tool === "brush" ? 1 : 0);
-  refresh();
+  if (tool !== "move") refresh();
 });
 stage.addEventListener("pointermove", (event) => {
   if (!item) return;

@@ -1,10 +1,15 @@
 "use strict";
 /* A new mask: the reviewer names a structure of the frame, and draws it. */
 
+let foreseen = [], doubted = ""; // what the plane lists, and a structure that was asked about
+
 async function openStructures() {
-  if (busy || !item) return;
+  if (!free()) return;
   try {
-    const { plane, all, masked } = await (await call(`/api/structures/${item.place}`)).json();
+    const on = item, { plane, all, masked } = await (await call(`/api/structures/${item.place}`)).json();
+    if (item !== on) return;
+    foreseen = plane;
+    doubted = "";
     const others = masked.filter((name) => !plane.includes(name));
     $("shown-structures").replaceChildren(...[...plane, ...others].map((name) =>
       button(masked.includes(name) ? `${name} (has a mask)` : name, () => drawNew(name))));
@@ -16,12 +21,18 @@ async function openStructures() {
   }
 }
 
-async function drawNew(structure) {
+async function drawNew(given) {
   try {
-    const asked = await (await call("/api/new", { place: item.place, structure })).json();
+    const made = await (await call("/api/new", { place: item.place, structure: given })).json(), name = made.structure;
+    if (foreseen.length && !foreseen.includes(name) && doubted !== name) {
+      doubted = name;
+      $("unknown").textContent = `The plane ${item.plane} does not list ${name}, so no caption will name it. Is the plane wrong ` +
+        "(exclude the frame), or is the structure missing in the planes file? To draw it anyway, choose it again.";
+      return;
+    }
     if (!item.added) left = item.place;
     $("choose").close();
-    await step(asked.place);
+    await step(made.place);
   } catch (error) {
     $("unknown").textContent = error.message;
   }

@@ -1,12 +1,16 @@
 "use strict";
 /* The state of a mask review, and its calls to the server. The mask is an array of 0 and 1 in the
    pixels of the stored frame, so what is drawn is what is stored, at any zoom. A decision is shown
-   as saved only when the server has it on disk. draw.js, ellipse.js, frame.js and input.js follow. */
+   as saved only when the server has it on disk. draw.js, ellipse.js, unsaved.js, frame.js, new.js and
+   input.js follow. */
 
 const $ = (id) => document.getElementById(id);
 let item = null, frame = null, mask = null, proposal = null;
 let versions = []; // masks side by side: two verdicts, or this proposal and those of other sources
-let here = -1, busy = false; // the place in the queue that was asked for last
+let here = -1; // the place in the queue that was asked for last
+let busy = false, loading = 0; // something is being saved; masks that are being loaded
+let missed = false; // something was pressed meanwhile
+let others = []; // outlines of other structures of the frame, while a mask is drawn
 let left = -1; // the place that was left for a new mask, which is behind the queue
 const ready = new Map(); // items that were loaded ahead, by place
 
@@ -40,15 +44,16 @@ async function unpacked(answer, size) {
 async function load(place) {
   const facts = await (await call(`/api/item/${place}`)).json();
   const size = facts.width * facts.height;
-  const [picture, pixels, ...both] = await Promise.all([
+  const [picture, around, pixels, ...both] = await Promise.all([
     call(`/api/frame/${place}`).then((answer) => answer.blob()).then(createImageBitmap),
+    facts.empty ? call(`/api/others/${place}`).then((answer) => answer.json()) : [],
     pixelsAt(`/api/mask/${place}`, size),
     ...facts.versions.map((version, at) => (version.state === "rejected"
       ? new Uint8Array(size) : pixelsAt(`/api/mask/${place}/${at}`, size))),
     ...facts.rivals.map((rival) => pixelsAt(`/api/mask/${rival.place}`, size)),
   ]);
   if (facts.rivals.length) both.unshift(pixels);
-  return { facts, picture, pixels: both[0] || pixels, both };
+  return { facts, picture, around, pixels: both[0] || pixels, both };
 }
 
 async function show(place, before = "") {
@@ -56,15 +61,20 @@ async function show(place, before = "") {
   here = place;
   const early = ready.get(place);
   ready.clear();
-  const { facts, picture, pixels, both } = await (early ? early.catch(() => load(place)) : load(place));
+  loading++;
+  const { facts, picture, around, pixels, both } = await (early ? early.catch(() => load(place)) : load(place))
+    .finally(() => { loading--; });
+  if (here !== place) return; // the reviewer has stepped on meanwhile
+  keepDraft();
   const fits = item && item.width === facts.width && item.height === facts.height &&
     versions.length === both.length;
-  item = facts; frame = picture; proposal = pixels; mask = pixels.slice(); versions = both;
+  item = facts; frame = picture; others = around; proposal = pixels; mask = pixels.slice(); versions = both;
   forget();
+  const restored = restoreDraft();
   describe();
   paint();
   if (!fits) fit(); else draw();
-  say(before + shortcuts());
+  say(before + (restored || shortcuts()), unsaved() ? "changed" : "");
   ahead(place).catch((error) => say(error.message, "failed")); // a key that is pressed meanwhile counts
 }
 
@@ -75,7 +85,7 @@ function shortcuts() {
 }
 
 /* Shows a mask. If it cannot be shown, the keys N and L step past it. */
-const step = (place, before = "") => show(place, before).catch((error) =>
+const step = (place, before = "") => show(place, before).catch((error) => here === place &&
   say(`${before}the mask at place ${place + 1} cannot be shown (N: the next one): ${error.message}`, "failed"));
 
 function describe() {
@@ -96,10 +106,12 @@ function describe() {
   });
   $("decisions").querySelector('[data-do="accept"]').lastChild.textContent = item.versions.length ? " Take the left one" : " Accept";
   const prompt = $("tools").querySelector('[data-tool="prompt"]');
-  prompt.disabled = !item.prompts.length;
+  prompt.setAttribute("aria-disabled", String(!item.prompts.length));
   prompt.title = item.prompts.length ? `Prompt with a ${item.prompts.join(" or a ")} for a new mask` : item.no_prompt;
-  if (prompt.disabled && tool === "prompt") choose("move");
+  if (!item.prompts.length && tool === "prompt") choose("move");
   document.title = `${item.structure} · review`;
+  $("others").hidden = !others.length;
+  $("others-named").textContent = [...new Set(others.map((one) => one.structure))].join(", ");
   describeFrame();
 }
 
@@ -150,28 +162,34 @@ function accepted() {
 function take(number) {
   if (number >= versions.length) return undefined;
   if (item.versions.length) return decide(number ? "pick_b" : "pick_a");
+  if (!number && !polygonIsDone()) return undefined;
   const all = [item, ...item.rivals], chosen = all[number];
   const over = all.filter((one) => one !== chosen).map((one) => [one.place, one.version]);
   return decide(number ? "accept" : accepted(), { place: chosen.place, version: chosen.version, over });
 }
 
 async function decide(action, more = {}) {
-  if (busy || !item) return;
-  if (here !== item.place) { say("the mask on the screen is not the one at this place; press N or L first", "failed"); return; }
-  if (action === "accept" && !more.over) action = accepted();
+  if (!free()) return;
+  if (action === "accept" && !more.over) {
+    if (!polygonIsDone()) return;
+    action = accepted();
+  }
+  if (!mayDrop(action)) return;
   busy = true;
   say("saving", "busy");
   try {
-    const body = { place: item.place, version: item.version, action, ...more };
-    if (action === "edit") body.mask = packed(mask);
+    const body = { place: item.place, version: item.version, action, ...more }, sent = mask.slice();
+    if (action === "edit") body.mask = packed(sent);
     const answer = await call("/api/decision", body);
     if (answer.stale) {
       ready.clear();
       await show(item.place);
-      say("decided elsewhere meanwhile; this is the mask as it is now", "failed");
+      const drawn = steps.length ? "; Undo brings back what you had drawn" : "";
+      say(`decided elsewhere meanwhile; this is the mask as it is now${drawn}`, "failed");
       return;
     }
     const saved = await answer.json();
+    settle(action, sent);
     if (item.rivals.length) ready.clear(); // they may show this one
     if (saved.place === item.place) { item = { ...item, ...saved }; describe(); }
     say(`saved: ${action}`);
@@ -190,19 +208,19 @@ async function go(direction, before = "", other = false) {
     if (next !== null) { await step(next, before); return; }
     await count();
     if (other) { say("no other structure is left"); return; }
-    say(`${before}all masks are decided; close the page and press Ctrl-C in the terminal`);
+    say(`${before}all masks are decided; close the page and press Ctrl-C in the terminal${leftDrawings()}`);
   } catch (error) {
     say(`${before}${error.message}`, "failed");
   }
 }
 
 async function undo() {
-  if (busy) return;
+  if (waits() || (item && stepBack())) return;
   busy = true;
   try {
     const { item: before } = await (await call("/api/undo", {})).json();
     ready.clear();
-    if (before === null) say("nothing to undo"); else { await show(before.place); say("undone"); }
+    if (before === null) say("nothing to undo"); else await show(before.place, "undone; ");
   } catch (error) {
     say(`NOT undone: ${error.message}`, "failed");
   } finally {
@@ -210,17 +228,38 @@ async function undo() {
   }
 }
 
-function say(text, kind = "") { $("saved").textContent = text; $("saved").className = kind; }
+function say(text, kind = "") {
+  $("saved").textContent = text + (missed && kind !== "busy" ? "; what was pressed meanwhile did not count: press it again" : "");
+  $("saved").className = kind;
+}
+
+/* Whether the page is saving or looking for something; then it says so. */
+function waits() {
+  if (!busy) return false;
+  missed = true;
+  say("wait: the page is busy", "busy");
+  return true;
+}
+
+/* Whether the mask on the screen can be worked with; if not, the page says why. */
+function free() {
+  if (loading) { missed = true; say("wait: loading", "busy"); return false; }
+  if (!item || waits()) return false;
+  if (here === item.place) return true;
+  say("the mask on the screen is not the one at this place; press N or L first", "failed");
+  return false;
+}
 
 /* A new mask from the proposer, for a box or a point of the reviewer. */
 async function ask(prompt) {
-  if (busy) return;
+  if (!free()) return;
   busy = true;
   say("looking for a new mask", "busy");
   try {
     const asked = item;
     const found = await unpacked(await call("/api/prompt", { place: item.place, ...prompt }), mask.length);
     if (item !== asked) return;
+    remember();
     mask = found;
     refresh();
     say("a new mask, not saved: A accepts it", "busy");

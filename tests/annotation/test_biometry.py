@@ -180,3 +180,16 @@ def test_a_study_without_any_measurement_is_an_error(tmp_path: Path) -> None:
     done = CliRunner().invoke(sono.cli.app, ["masks", "measure", "-w", str(workspace.root)])
     assert isinstance(done.exception, SonoError)
     assert "no mask was measured (structure without a measure: 1)" in str(done.exception)
+    assert "columns `plane` and `spacing`" in str(done.exception)
+    assert done.stdout == ""
+
+
+def test_without_a_measurement_there_is_no_table(tmp_path: Path) -> None:
+    workspace = study(tmp_path)
+    measure_masks(workspace)
+    assert len(workspace.read(BIOMETRY))
+    masks = workspace.masks()
+    workspace.write(MASKS, masks[masks["structure"] == "thalami"])
+    summary = measure_masks(workspace, tmp_path / "out.csv")
+    assert (summary.table, summary.measured_masks) == (None, 0)
+    assert not workspace.path(BIOMETRY).exists() and not (tmp_path / "out.csv").exists()

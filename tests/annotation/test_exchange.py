@@ -117,7 +117,8 @@ def test_private_names_lead_back_from_outside_the_workspace_alone(
     summary = export_masks(full, tmp_path / "out", options)
     assert summary.private_strings is None
     assert "names raw files" in capsys.readouterr().err
-    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) & 0o077 == 0
+    for path in (tmp_path / "out", *(tmp_path / "out").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
     texts = b"".join(
         os.fsencode(path) + (path.read_bytes() if path.is_file() else b"")
         for path in (tmp_path / "out", *(tmp_path / "out").rglob("*"))

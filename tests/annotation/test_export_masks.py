@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from studies import fill_vault
 
-from sono.annotation.export_masks import export_masks
+from sono.annotation.export_masks import ExportOptions, export_masks
 from sono.annotation.import_options import ImportOptions
 from sono.annotation.mask_import import import_masks
 from sono.annotation.masks import mask_row, mask_table
@@ -303,3 +303,19 @@ def test_a_list_of_duplicates_overwrites_no_file_of_another_kind(tmp_path: Path,
     with pytest.raises(SonoError, match="exists and is not an earlier output"):
         run_dedup(workspace, **{name: out})
     assert out.read_text() == "patient,plane\n1,femur\n"
+
+
+def test_proposals_are_counted_and_left_out_on_request(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path)
+    whole = export_masks(workspace, tmp_path / "whole.json")
+    assert whole.states == {"accepted": 1, "proposed": 1}
+    assert whole.table()["states"] == {"accepted": 1, "proposed (not reviewed)": 1}
+    assert "1 of 2 masks are proposals that nobody has reviewed; --no-proposed" in whole.remarks[0]
+    reviewed = export_masks(workspace, tmp_path / "out.json", ExportOptions(proposed=False))
+    assert (reviewed.masks, reviewed.states, reviewed.remarks) == (1, {"accepted": 1}, ())
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert [one["attributes"]["state"] for one in content["annotations"]] == ["accepted"]
+    masks = workspace.masks()
+    workspace.write(MASKS, masks[masks["state"] == "proposed"])
+    with pytest.raises(SonoError, match="none of the 1 masks is reviewed; run `sono masks review"):
+        export_masks(workspace, tmp_path / "none.json", ExportOptions(proposed=False))

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mask_studies import SOURCE, coco_file, drawn, frame_row, make_study, png
+from mask_studies import BOX, SOURCE, coco_file, drawn, frame_row, make_study, png
 
 from sono import cli
+from sono.annotation.masks import mask_row, mask_table
 from sono.curation.core.frame_files import frame_file
+from sono.curation.core.tables import MASKS, rows_of
 from sono.curation.core.workspace import Workspace
 
 RING = [[8, 10, 30, 10, 30, 16, 8, 16]]
@@ -321,3 +323,16 @@ def test_frames_without_a_proposal_are_counted(tmp_path: Path, run) -> None:
     assert first["source"] == "heuristic" and "without a trained model" in first["source_means"]
     again = run("masks", "propose", "--jobs", 1, "-w", workspace.root)
     assert again.code == 0
+
+
+def test_the_next_step_is_the_review_while_proposals_are_open(tmp_path: Path, run) -> None:
+    workspace = make_study(tmp_path, ["/raw/scan.png", "/raw/other.png"])
+    words = ("masks", "import", coco_file(tmp_path, RING), "-w", workspace.root)
+    assert "next: sono masks propose" in run(*words).out
+    whole = drawn()[BOX[1] : BOX[3], BOX[0] : BOX[2]]
+    proposal = mask_row(frame_row(1), whole, "femur", "heuristic")
+    workspace.write(MASKS, mask_table([*rows_of(workspace.masks()), proposal]))
+    result = run(*words)
+    assert "next: sono masks review --reviewer NAME" in result.out
+    result = run("masks", "export", tmp_path / "out.json", "--no-proposed", "-w", workspace.root)
+    assert result.code == 0 and "accepted 1" in result.out

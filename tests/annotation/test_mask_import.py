@@ -1,6 +1,7 @@
 """Masks from COCO files and PNG folders find their frames, fit, and are cropped."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from sono.annotation.import_options import ImportOptions, parse_pairs, parse_val
 from sono.annotation.import_summary import Outcome, _unknown_labels
 from sono.annotation.mask_import import import_masks
 from sono.annotation.mask_labels import Labels, structure_name
+from sono.annotation.masks import mask_row, mask_table
 from sono.annotation.outlines import fill_outline
 from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.rle import encode
+from sono.curation.core.tables import MASKS
 
 
 def runs_of(mask: np.ndarray) -> list[int]:
@@ -440,3 +443,40 @@ def test_structures_that_the_plane_does_not_have_are_remarked(tmp_path: Path) ->
     )
     again = ImportOptions(structure="left ventricle")
     assert import_masks(workspace, tmp_path / "m" / "scan.png", again).remarks == ()
+
+
+def test_open_proposals_next_to_imported_masks_are_counted(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, [f"/a/{name}.png" for name in ("one", "two", "three")])
+    for name in ("one", "two"):
+        png(tmp_path / "masks" / f"{name}.png", drawn().astype(np.uint8))
+    whole = drawn()[BOX[1] : BOX[3], BOX[0] : BOX[2]]
+    rows = [mask_row(frame_row(number), whole, "femur", "heuristic") for number in (0, 2)]
+    workspace.write(MASKS, mask_table(rows))
+    options = ImportOptions(structure="femur")
+    tried = import_masks(workspace, tmp_path / "masks", replace(options, dry_run=True))
+    summary = import_masks(workspace, tmp_path / "masks", options)
+    assert tried.remarks == summary.remarks and len(summary.remarks) == 1
+    assert summary.remarks[0].startswith(
+        "1 proposals (femur 1, on 1 frames) stay open next to imported masks of the same structure"
+    )
+    assert "sono masks review --reviewer NAME" in summary.remarks[0]
+    assert sorted(workspace.masks()["state"]) == ["accepted", "accepted", "proposed", "proposed"]
+
+
+def test_frames_that_still_lack_a_mask_are_counted(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["/a/one.png", "/a/two.png", "/a/three.png"])
+    png(tmp_path / "masks" / "one.png", drawn().astype(np.uint8))
+    summary = import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur"))
+    assert (summary.frames, summary.frames_without_mask) == (3, 2)
+    assert summary.table()["without_a_mask"] == "2 of the 3 accepted frames"
+
+
+def test_one_example_shows_each_kind_of_name_that_no_frame_has(tmp_path: Path) -> None:
+    workspace = make_study(tmp_path, ["/a/one.png"])
+    names = ("one", *(f"a_{number}" for number in range(8)), "b_1", "c")
+    for name in names:
+        png(tmp_path / "masks" / f"{name}.png", drawn().astype(np.uint8))
+    summary = import_masks(workspace, tmp_path / "masks", ImportOptions(structure="femur"))
+    assert summary.refused == {"unmatched": 10}
+    shown = [example.partition(":")[0].rpartition("/")[2] for example in summary.examples]
+    assert shown[:3] == ["a_0.png", "b_1.png", "c.png"] and len(shown) == 5

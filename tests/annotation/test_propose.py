@@ -71,10 +71,12 @@ def test_accepted_frames_of_known_planes_get_their_outline(tmp_path: Path) -> No
 
 
 def test_a_structure_without_a_plane_is_marked_and_made_again_when_the_plane_is_known(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace = make_study(tmp_path)
     summary = propose_masks(workspace)
+    warned = f"warning: 1 of {summary.proposed} proposals are guesses, because the plane"
+    assert warned in capsys.readouterr().err
     masks = workspace.masks().set_index("image_id")
     assert summary.by_best_guess == 1
     guessed = json.loads(masks.loc[f"{3:016x}", "prompt"])
@@ -85,6 +87,7 @@ def test_a_structure_without_a_plane_is_marked_and_made_again_when_the_plane_is_
     workspace.write(IMAGES, from_rows(IMAGES, rows))
     summary = propose_masks(workspace)
     assert (summary.already_in_table, summary.proposed, summary.by_best_guess) == (3, 1, 0)
+    assert "guesses" not in capsys.readouterr().err
     again = workspace.masks()
     assert again[again["image_id"] == f"{3:016x}"]["structure"].tolist() == ["femur"]
     rows[3]["plane"] = "four_chamber"  # of which no outline is known

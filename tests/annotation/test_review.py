@@ -460,10 +460,13 @@ def test_no_confirmed_decision_is_lost_or_doubled_by_kills(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_ends_a_review_with_its_table_written(study: Workspace) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_termination_end_a_review_with_its_table_written(
+    study: Workspace, number: signal.Signals
+) -> None:
     server, page = start(study)
     assert page.decide(0, 0, "accept").status_code == 200
-    server.send_signal(signal.SIGINT)
+    server.send_signal(number)
     out, _ = server.communicate(timeout=60)
     assert server.returncode == 0
     assert "accept 1" in out and "next: sono captions build" in out

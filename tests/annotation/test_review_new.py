@@ -9,6 +9,7 @@ from review_studies import HEIGHT, WIDTH, make_review_study, opened, running
 
 from sono.annotation.masks import mask_row, mask_table, pixels
 from sono.annotation.review.decisions import DecisionLog
+from sono.annotation.review.others import other_masks
 from sono.annotation.review.quality import reviewer_rows
 from sono.annotation.review.server import pack
 from sono.annotation.review.session import ReviewSession, StaleError
@@ -176,3 +177,29 @@ def test_requests_for_new_masks_are_checked(study: Workspace) -> None:
         assert page.decide(place, 0, "edit", mask=bits).json()["decided"] == "edit"
         assert page.decide(place, 0, "edit", mask=bits).status_code == 409
         assert page.get(f"/api/mask/{place}").content == pack(DRAWN)
+
+
+def test_other_masks_are_outlined_unless_they_are_to_be_decided_without_a_hint(
+    tmp_path: Path,
+) -> None:
+    workspace = make_review_study(tmp_path)
+    session = opened(workspace, "Weber")
+    thalami = session.add(0, "thalami")["place"]
+    (head,) = other_masks(session, thalami)
+    assert head["structure"] == "fetal head"
+    # the edges of the pixels of rows 10 to 19 and columns 15 to 44
+    corners = {(15, 10), (45, 10), (45, 20), (15, 20)}
+    assert {tuple(corner) for corner in head["rings"][0]} == corners
+    assert other_masks(session, session.add(0, "fetal head")["place"]) == []
+    session.decide(0, 0, "reject")
+    assert other_masks(session, thalami) == []
+    for options in ({"blind": 1.0}, {"which": "second"}):
+        if "which" in options:
+            first = opened(workspace, "A")
+            first.decide(0, 0, "accept")
+            first.write()
+        hidden = opened(workspace, "Weber", **options)
+        assert other_masks(hidden, hidden.add(0, "thalami")["place"]) == []
+        hidden.decide(0, 0, "edit", DRAWN)
+        shown = other_masks(hidden, hidden.add(0, "thalami")["place"])
+        assert [one["structure"] for one in shown] == [hidden.items[0].structure]

@@ -279,10 +279,14 @@ def test_a_tool_without_a_proposer_says_why(browser: "Browser", study: Workspace
     study.write(MASKS, masks.assign(structure="thalami"))
     with opened_page(browser, opened(study, "Weber")) as page:
         tool = page.locator('[data-tool="prompt"]')
-        assert tool.is_disabled()
+        assert tool.get_attribute("aria-disabled") == "true"
         assert "--checkpoint" in (tool.get_attribute("title") or "")
-        page.keyboard.press("t")
-        api.expect(page.locator("#saved")).to_contain_text("start the review with --checkpoint")
+        for press in (lambda: page.keyboard.press("t"), lambda: tool.click(force=True)):
+            page.evaluate("() => say('')")
+            press()
+            saved = page.locator("#saved")
+            api.expect(saved).to_contain_text("start the review with --checkpoint")
+        assert page.evaluate("() => tool") == "move"
 
 
 def test_a_box_and_a_click_ask_for_a_new_mask(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as BrowserPage
 
 pytestmark = needs_chromium
+# how much of the canvas is brighter than the frame
+BRIGHT = """() => pen.getImageData(0, 0, canvas.width, canvas.height).data
+  .filter((value, at) => at % 4 < 3 && value > 150).length"""
 
 
 @pytest.fixture
@@ -130,3 +133,29 @@ def test_a_mask_that_another_tab_drew_is_not_overwritten(
         says(page, "decided elsewhere")
         assert np.array_equal(shown(page), mask)
     assert np.array_equal(session.mask(0), mask)
+
+
+def test_other_masks_are_outlined_and_a_foreign_structure_is_asked_about(
+    browser: "Browser", study: Workspace
+) -> None:
+    session = opened(study, "Weber")
+    with opened_page(browser, session, "score 0.10") as page:
+        page.keyboard.press("m")
+        page.locator("#other-structure").fill("femur")
+        page.keyboard.press("Enter")
+        doubt = page.locator("#unknown")
+        api.expect(doubt).to_contain_text(
+            "The plane transthalamic does not list femur, so no caption", timeout=PATIENCE
+        )
+        picture(page, "foreign")
+        assert page.locator("#structure").inner_text() == "fetal head"
+        page.keyboard.press("Enter")
+        shows(page, "no mask yet · new")
+        assert page.locator("#structure").inner_text() == "femur"
+        api.expect(page.locator("#others")).to_contain_text("Outlines of: fetal head")
+        picture(page, "outlines")
+        assert page.evaluate("() => others.map((one) => one.rings[0].length)") == [4]
+        assert page.evaluate(BRIGHT) > 100
+        page.keyboard.press("o")
+        assert not page.locator("#others-shown").is_checked()
+        assert page.evaluate(BRIGHT) == 0
