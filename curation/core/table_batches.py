@@ -15,11 +15,11 @@ from sono.curation.core.table_checks import (
     TableSpec,
     arrow_of,
     check_rows,
+    readable,
     to_pandas,
     typed,
     with_new_columns,
 )
-from sono.curation.core.tables import readable
 
 ROWS = 1 << 16  # that are in memory at a time
 

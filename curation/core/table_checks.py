@@ -2,7 +2,8 @@
 
 import reprlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, get_args, get_type_hints
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sono.curation.core.atomic import check_regular
 from sono.curation.core.errors import SonoError
 
 MAX_ROWS = 20_000_000  # of a table: more do not fit into memory
@@ -78,6 +80,20 @@ def check_file(path: Path, file: pq.ParquetFile, spec: TableSpec, study: str) ->
             f"{path}: columns {odd} do not fit the {spec.name} table: unknown, missing or "
             "duplicated; it was written by another version or changed by hand, run the stage again"
         )
+
+
+@contextmanager
+def readable(path: Path, spec: TableSpec, study: str) -> Iterator[pq.ParquetFile]:
+    """Open and check the file of a table; SonoError if it is damaged, also during the block."""
+    check_regular(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            check_file(path, file, spec, study)
+            yield file
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SonoError(
+            f"{path}: not a readable Parquet table ({error}); delete it and run the stage again"
+        ) from error
 
 
 def has_mark(path: Path) -> bool:

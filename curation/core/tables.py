@@ -1,7 +1,6 @@
 """The tables of a workspace: schemas, and reading and writing with checks."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -9,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sono.curation.core.atomic import atomic_path, check_regular
+from sono.curation.core.atomic import atomic_path
 from sono.curation.core.column_values import (
     BMI_BANDS,
     CAPTION_STATES,
@@ -33,15 +32,14 @@ from sono.curation.core.column_values import (
     STATUSES,
     TIERS,
 )
-from sono.curation.core.errors import SonoError
 from sono.curation.core.planes import REGIONS
 from sono.curation.core.reasons import REASONS
 from sono.curation.core.table_checks import (
     STUDY,
     TableSpec,
     arrow_of,
-    check_file,
     check_rows,
+    readable,
     schema_of,
     to_pandas,
     typed,
@@ -355,20 +353,6 @@ def read_arrow(
     table = typed(with_new_columns(table, spec, checked), spec, str(path))
     check_rows(table, spec, str(path))
     return table.select(wanted)
-
-
-@contextmanager
-def readable(path: Path, spec: TableSpec, study: str) -> Iterator[pq.ParquetFile]:
-    """Open and check the file of a table; SonoError if it is damaged, also during the block."""
-    check_regular(path)
-    try:
-        with pq.ParquetFile(path) as file:
-            check_file(path, file, spec, study)
-            yield file
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise SonoError(
-            f"{path}: not a readable Parquet table ({error}); delete it and run the stage again"
-        ) from error
 
 
 def replace_column(

@@ -91,7 +91,7 @@ def test_polygons_fill_holes_and_say_so(tmp_path: Path, name: str) -> None:
         )
         assert set(empty.masks()["reviewer"].dropna()) == {"Reader Ä <2>"}
     else:
-        assert any("2 masks are proposals" in remark for remark in summary.remarks)
+        assert any("2 of 8 masks are proposals" in remark for remark in summary.remarks)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -196,7 +196,7 @@ def test_two_files_of_coco_that_differ_or_are_cut_are_refused(tmp_path: Path) ->
     coco(folder)
     file = folder / "annotations" / "captions_train.json"
     file.write_text(file.read_text()[:-9])
-    assert "not readable JSON" in refused(folder, tmp_path / "b")
+    assert "captions_train.json: damaged" in refused(folder, tmp_path / "b")
     folder = tmp_path / "c" / "given"
     coco(folder, name="captions_elsewhere")
     assert "unknown split 'elsewhere'" in refused(folder, tmp_path / "c")

@@ -49,7 +49,7 @@ ATTRIBUTES = (
     {"source": "import", "state": "accepted"},
     {
         "source": "sam", "state": "proposed", "score": 0.25, "stability": 0.5,
-        "model_hash": "c" * 16, "prompt": '{"box": [1, 2, 3, 4], "a|b": "50%"}',
+        "model_hash": "c" * 16, "prompt": '{"type": "box", "xyxy": [1, 2, 3, 4]}',
     },
     {
         "source": "heuristic", "state": "edited", "score": 0.75, "reviewer": "Reader Ä <2>",
