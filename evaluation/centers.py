@@ -22,13 +22,13 @@ from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.evaluation.result_tables import MISSING, PERCENT, POINTS
 from sono.evaluation.selection import Target
 from sono.evaluation.statistics.bootstrap import Interval, cluster_index
-from sono.evaluation.strata import MIN_PATIENTS
 from sono.evaluation.text_tables import TextTable, check_outputs, write_table
 from sono.training.config import TrainingConfig
 from sono.training.model.checkpoints import END, is_used, read_run
 from sono.training.runs.run_info import data_hash, settings_of_run
 from sono.training.train import train
 
+LEAST_PATIENTS = 2  # of a center: one gives no interval
 HEADINGS = (
     "held-out center",
     "frames",
@@ -189,24 +189,24 @@ def leave_one_center_out(
 
 
 def _centers(workspace: Workspace) -> tuple[list[str], list[str]]:
-    """The centers with five patients or more with a plane, by name, and notes on the others."""
+    """The centers with two patients or more with a plane, by name, and notes on the others."""
     images = workspace.accepted_images()
     planes = [plane.id for plane in workspace.planes().planes]
     images = images[images["plane"].isin(planes) & images["center"].notna()]
     patients = cluster_index(images["patient_id"], images["study_id"], images["source_id"])
     counts = pd.Series(patients).groupby(images["center"].to_numpy()).nunique().sort_index()
-    centers = [str(center) for center in counts.index[counts >= MIN_PATIENTS]]
+    centers = [str(center) for center in counts.index[counts >= LEAST_PATIENTS]]
     few = [
         f"{center}: not held out, because it has {counted(int(count), 'patient')} with a frame of "
-        f"a plane; {MIN_PATIENTS} are needed"
+        f"a plane; {LEAST_PATIENTS} are needed"
         for center, count in counts.items()
-        if count < MIN_PATIENTS
+        if count < LEAST_PATIENTS
     ]
     if len(centers) < 2:
         raise SonoError(
-            f"{workspace.root}: {counted(len(centers), 'center')} with {MIN_PATIENTS} patients or "
-            "more with a frame of a plane; leave-one-center-out needs two or more, which come from "
-            "sono qc --center or --center-from"
+            f"{workspace.root}: {counted(len(centers), 'center')} with {LEAST_PATIENTS} patients "
+            "or more with a frame of a plane; leave-one-center-out needs two or more, which come "
+            "from sono qc --center or --center-from"
         )
     return centers, few
 

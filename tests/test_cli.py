@@ -152,7 +152,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         assert code == 0, (step, err)
         expected = (
             r"epoch \d of 2: loss |.*/study: uses \d+ of \d+ frames of the \w+ split; not used: "
-            r"\d+ frames of B|.+: \d+ of \d+, \d+ s$"
+            r"\d+ frames of B|.+: \d+ of \d+, \d+ s$|"
+            r"sono: warning: \d+ of \d+ proposals are guesses, because the plane"
         )
         told = [line for line in err.splitlines() if not re.match(expected, line)]
         assert told == [], step
