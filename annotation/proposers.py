@@ -131,7 +131,12 @@ BONE = Kind(
 )  # fmt: skip
 KINDS = {"fetal head": HEAD, "fetal abdomen": ABDOMEN}  # all other outlines are bones
 # What an outline is called where the plane is unknown; the longest bone of most exams is the femur.
-HYPOTHESES = {**KINDS, "femur": BONE}
+# Small heads are sought only on planes of the head: their outlines fit parts of other planes, too.
+HYPOTHESES = {
+    **KINDS,
+    "fetal head": replace(HEAD, model=replace(HEAD.model, radii=LARGE)),
+    "femur": BONE,
+}
 
 
 # Log odds of head, abdomen, bone (rows) from the best score of each (columns) and a constant: a
