@@ -25,9 +25,9 @@ class EllipseModel:
     around the body). `lateral` is the weight of the sides, where the beam is parallel to the
     contour; top and bottom have weight 1. `weakest` adds the two weakest quarters.
 
-    The fitted line is in the middle of the contour, and people draw around its outside: `rim` is
-    what they add to the long and the short half axis, in working pixels. `radii`, as shares of the
-    longer side, are those that the search begins with.
+    The fitted line is in the middle of the contour, and people draw around its outside: `margin`
+    is what they add to the long and the short half axis, in working pixels. `radii`, as shares of
+    the longer side, are those that the search begins with.
     """
 
     gain: float
@@ -47,7 +47,7 @@ class EllipseModel:
     middle_y: float
     flat: float
     upright: float
-    rim: tuple[float, float]
+    margin: tuple[float, float]
     radii: tuple[float, ...]
 
 
@@ -66,13 +66,13 @@ def find_ellipses(maps: EchoMaps, model: EllipseModel, around: Around | None = N
     else:
         reach = partial(_reach, model)
         found = search_around(around, score, reach, _near(around), apart, steps)
-    return Found(_with_rim(model, found.shapes), found.scores)
+    return Found(_with_margin(model, found.shapes), found.scores)
 
 
-def _with_rim(model: EllipseModel, shapes: Field) -> Field:
+def _with_margin(model: EllipseModel, shapes: Field) -> Field:
     """Ellipses [n, 5] in the middle of the contour, enlarged to its outside."""
     first_longer = shapes[:, 2] >= shapes[:, 3]
-    long, short = model.rim
+    long, short = model.margin
     outer = shapes.copy()
     outer[:, 2] += np.where(first_longer, long, short)
     outer[:, 3] += np.where(first_longer, short, long)
@@ -81,7 +81,7 @@ def _with_rim(model: EllipseModel, shapes: Field) -> Field:
 
 def _reach(model: EllipseModel, shapes: Field) -> tuple[Field, Field]:
     """Half the width and the height [n] of the boxes of ellipses [n, 5] with their rims."""
-    _, _, a, b, turn = _with_rim(model, shapes).T
+    _, _, a, b, turn = _with_margin(model, shapes).T
     across = np.hypot(a * np.cos(turn), b * np.sin(turn))
     return across, np.hypot(a * np.sin(turn), b * np.cos(turn))
 

@@ -144,12 +144,8 @@ def propose_masks(
     }
     skipped = int(frames["image_id"].isin(known).sum())
     passed_over = _passed_over(jobs, new, outlines.outlines)
-    if guesses := int(is_guess(new).sum()):
-        warn(
-            f"{guesses} of {len(new)} proposals are guesses, because the plane of their frame is "
-            "unknown: the structure may be wrong. Look at all of them in `sono masks review "
-            "--reviewer NAME`, or give `sono qc` the planes (--records) and propose again"
-        )
+    guesses = int(is_guess(new).sum())
+    _warn_of_guesses(guesses, len(new))
     return ProposeSummary(
         proposer.source,
         MEANINGS[proposer.source],
@@ -161,6 +157,15 @@ def propose_masks(
         guesses,
         passed_over,
     )
+
+
+def _warn_of_guesses(guesses: int, proposals: int) -> None:
+    if guesses:
+        warn(
+            f"{guesses} of {proposals} proposals are guesses, because the plane of their frame is "
+            "unknown: the structure may be wrong. Look at all of them in `sono masks review "
+            "--reviewer NAME`, or give `sono qc` the planes (--records) and propose again"
+        )
 
 
 def _passed_over(

@@ -105,14 +105,14 @@ LARGE = (0.17, 0.21, 0.26, 0.31, 0.36, 0.41, 0.46)
 HEAD_MODEL = EllipseModel(
     gain=5.35, floor=0.0, beyond=0.045, edge=0.4, depth=3.2, rise=0.2, bright=-0.09, hollow=0.0,
     lateral=0.54, weakest=0.4, radius=0.56, size=0.2, off_x=0.27, off_y=0.11, middle_y=0.03,
-    flat=0.18, upright=0.02, rim=(2.6, 1.6), radii=(0.11, 0.14, *LARGE),
+    flat=0.18, upright=0.02, margin=(2.6, 1.6), radii=(0.11, 0.14, *LARGE),
 )  # fmt: skip
 HEAD = Kind(HEAD_MODEL, even=0.81, spread=0.12)
 ABDOMEN = Kind(
     EllipseModel(
         gain=7.1, floor=0.155, beyond=0.02, edge=0.043, depth=3.6, rise=0.2, bright=0.16,
         hollow=0.2, lateral=0.57, weakest=0.18, radius=1.0, size=0.2, off_x=0.28, off_y=0.245,
-        middle_y=-0.27, flat=0.045, upright=0.164, rim=(1.0, 1.0), radii=LARGE,
+        middle_y=-0.27, flat=0.045, upright=0.164, margin=(1.0, 1.0), radii=LARGE,
     ),
     even=0.39,
     spread=0.14,

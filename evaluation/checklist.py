@@ -84,6 +84,7 @@ def _item(guideline: str, number: str, subject: str, key: str, known: Mapping[st
 def answers(facts: RunFacts, config: CardConfig) -> Iterator[Answer]:
     """Every question with its answer."""
     yield from _data(facts)
+    yield from _partitions(facts)
     yield from _training(facts)
     yield from _use(facts)
     yield from _evaluation(facts)
@@ -93,7 +94,6 @@ def answers(facts: RunFacts, config: CardConfig) -> Iterator[Answer]:
 
 def _data(facts: RunFacts) -> Iterator[Answer]:
     info = facts.info
-    orphans = sum(info.without_patient.values())
     yield Answer(
         "source",
         "Where do the data come from?",
@@ -129,6 +129,11 @@ def _data(facts: RunFacts) -> Iterator[Answer]:
     yield Answer(
         "devices", "Which machines took the frames?", facts.machines or NOT_STATED, DATA_CARD
     )
+
+
+def _partitions(facts: RunFacts) -> Iterator[Answer]:
+    info = facts.info
+    orphans = sum(info.without_patient.values())
     yield Answer(
         "assignment",
         "How were frames assigned to partitions?",

@@ -180,7 +180,7 @@ def _fit(model: Segmenter, train: Examples, config: SegmenterConfig) -> Iterator
     with progress("segmenter", config.steps) as advance:
         for step in range(config.steps):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * _schedule(step, config.steps)
+                group["lr"] = rate * warmed_cosine(step, config.steps, WARM_UP)
             model.train()
             loss = segmentation_loss(model, train, next(batches), draw)
             if not torch.isfinite(loss):
@@ -197,9 +197,12 @@ def _fit(model: Segmenter, train: Examples, config: SegmenterConfig) -> Iterator
                 yield step + 1
 
 
-def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine to zero."""
-    warm = max(1, round(WARM_UP * steps))
+def warmed_cosine(step: int, steps: int, warm_up: float) -> float:
+    """The share of the learning rate at a step: a linear rise, then half a cosine to zero.
+
+    `warm_up` is the share of the steps that the rise takes.
+    """
+    warm = max(1, round(warm_up * steps))
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

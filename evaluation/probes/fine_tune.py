@@ -1,7 +1,6 @@
 """Fine-tuning: all weights of an image encoder are trained with a linear head, on labels alone."""
 
 import copy
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sono.annotation.segmenter.fit import warmed_cosine
 from sono.curation.core.console import Advance, progress
 from sono.evaluation.config import FineTuneConfig
 from sono.evaluation.probes.classes import (
@@ -132,7 +132,9 @@ class Tuner:
             size = min(self.how.batch_size, len(rows))
             steps = self.how.epochs * (len(rows) // size)
             adam = torch.optim.AdamW(encoder.weights, rate, weight_decay=self.how.weight_decay)
-            plan = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: _share(step, steps))
+            plan = torch.optim.lr_scheduler.LambdaLR(
+                adam, lambda step: warmed_cosine(step, steps, WARMUP)
+            )
             balance = _balance(self.examples.labels[rows], self.examples.classes)
             dice = torch.Generator().manual_seed(self.seed)
             rng = np.random.default_rng(self.seed)
@@ -224,11 +226,3 @@ def _balance(labels: Labels, classes: int) -> Tensor:
     """Weights [classes] that give every class of `labels` the same weight in total."""
     counts = np.bincount(labels, minlength=classes)
     return torch.from_numpy(len(labels) / (classes * np.maximum(counts, 1))).float()
-
-
-def _share(step: int, steps: int) -> float:
-    """The share of the learning rate at a step: a linear rise, then half a cosine to zero."""
-    rise = max(1, round(WARMUP * steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))

@@ -7,6 +7,9 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from playwright.sync_api import Page as BrowserPage
+
+    from sono.annotation.review.session import ReviewSession
 
 
 @pytest.fixture(scope="module")
@@ -16,3 +19,12 @@ def browser() -> Iterator["Browser"]:
 
     with chromium() as started:
         yield started
+
+
+@pytest.fixture
+def page(browser: "Browser", session: "ReviewSession") -> Iterator["BrowserPage"]:
+    """The page of the `session` of a test, at the mask with the lowest score."""
+    from review_pages import opened_page
+
+    with opened_page(browser, session, "score 0.10") as one:
+        yield one

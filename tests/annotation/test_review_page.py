@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,12 +31,6 @@ def study(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def session(study: Workspace) -> ReviewSession:
     return opened(study, "M. Weber")
-
-
-@pytest.fixture
-def page(browser: "Browser", session: ReviewSession) -> Iterator["BrowserPage"]:
-    with opened_page(browser, session, "score 0.10") as one:
-        yield one
 
 
 def test_a_session_by_keyboard_is_stored_as_it_was_shown(

@@ -1,13 +1,12 @@
 """Frames, captions, several proposals and other keys on the review page, in a real browser."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
-from review_pages import PATIENCE, api, needs_chromium, opened_page, picture, shows
+from review_pages import PATIENCE, api, needs_chromium, opened_page, picture, says, shows
 from review_studies import HEIGHT, WIDTH, make_review_study, opened
 
 from sono.annotation.captions import build_captions
@@ -42,16 +41,6 @@ def study(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def session(study: Workspace) -> ReviewSession:
     return opened(study, "Weber")
-
-
-@pytest.fixture
-def page(browser: "Browser", session: ReviewSession) -> Iterator["BrowserPage"]:
-    with opened_page(browser, session, "score 0.10") as one:
-        yield one
-
-
-def says(page: "BrowserPage", text: str) -> None:
-    api.expect(page.locator("#saved")).to_contain_text(text, timeout=PATIENCE)
 
 
 def test_a_frame_is_excluded_by_keyboard_and_its_masks_are_passed_over(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from review_pages import PATIENCE, api, drag, needs_chromium, opened_page, picture, shows
+from review_pages import PATIENCE, api, drag, needs_chromium, opened_page, picture, says, shows
 from review_studies import HEIGHT, WIDTH, make_review_study, opened
 
 from sono.annotation.masks import pixels
@@ -29,10 +29,6 @@ def study(tmp_path: Path) -> Workspace:
     masks = rows_of(workspace.masks())
     workspace.write(MASKS, from_rows(MASKS, [m for m in masks if m["structure"] != "femur"]))
     return workspace
-
-
-def says(page: "BrowserPage", text: str) -> None:
-    api.expect(page.locator("#saved")).to_contain_text(text, timeout=PATIENCE)
 
 
 def shown(page: "BrowserPage") -> np.ndarray:

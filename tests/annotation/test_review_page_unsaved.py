@@ -1,12 +1,11 @@
 """Drawings that are not saved yet, and keys at the wrong moment, in a real browser."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from review_pages import PATIENCE, api, drag, needs_chromium, opened_page, picture, shows
+from review_pages import PATIENCE, api, drag, needs_chromium, opened_page, picture, says, shows
 from review_studies import HEIGHT, WIDTH, make_review_study, opened
 
 from sono.annotation.captions import build_captions
@@ -29,16 +28,6 @@ def study(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def session(study: Workspace) -> ReviewSession:
     return opened(study, "Weber")
-
-
-@pytest.fixture
-def page(browser: "Browser", session: ReviewSession) -> Iterator["BrowserPage"]:
-    with opened_page(browser, session, "score 0.10") as one:
-        yield one
-
-
-def says(page: "BrowserPage", text: str) -> None:
-    api.expect(page.locator("#saved")).to_contain_text(text, timeout=PATIENCE)
 
 
 def shown(page: "BrowserPage") -> np.ndarray:

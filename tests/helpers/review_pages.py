@@ -72,3 +72,8 @@ def picture(page: "BrowserPage", name: str) -> None:
     """Keep what the page looks like, if a folder for it is given."""
     if folder := os.environ.get("SONO_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def says(page: "BrowserPage", text: str) -> None:
+    """Wait until the line of the state has a text."""
+    api.expect(page.locator("#saved")).to_contain_text(text, timeout=PATIENCE)
