@@ -126,6 +126,19 @@ class HeadModel(nn.Module):
         features: Tensor = self.text(self.frozen.bodies(texts))
         return features
 
+    def features(
+        self, image_ids: Sequence[str], masks: Mapping[int, Tensor] | None = None
+    ) -> np.ndarray:
+        """Unit features [n, d] of frames, under masks [1, 1, S, S] by place or without."""
+        with torch.no_grad():
+            under = [
+                self.frozen.under_region(name, None)
+                if masks is None
+                else self.frozen.under(name, masks[place])
+                for place, name in enumerate(image_ids)
+            ]
+            return self.encode_images(image_ids, under).numpy()
+
 
 def _scaled(values: Tensor) -> nn.BatchNorm1d:
     """Subtract the mean and divide by the standard deviation of `values` [n, d]."""
@@ -210,17 +223,3 @@ def _loss(model: HeadModel, heads: Heads, batch: _Drawn, config: TrainingConfig)
     text = heads.graph(text, batch.attributes) if heads.graph else text
     pairs = Pairs(image, text, numbers(captions), batch.attributes, facts)
     return pairs_loss(pairs, model.logit_scale.exp(), torch.zeros(()), config)
-
-
-def image_features(
-    model: HeadModel, image_ids: Sequence[str], masks: Mapping[int, Tensor] | None = None
-) -> np.ndarray:
-    """Unit features [n, d] of frames, under masks [1, 1, S, S] by place or without."""
-    with torch.no_grad():
-        under = [
-            model.frozen.under_region(name, None)
-            if masks is None
-            else model.frozen.under(name, masks[place])
-            for place, name in enumerate(image_ids)
-        ]
-        return model.encode_images(image_ids, under).numpy()

@@ -6,7 +6,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import torch
-from frozen_heads import SIDE, HeadModel, image_features
+from frozen_heads import SIDE, HeadModel
+from full_models import Trained
 from lesions import KINDS
 from numpy.typing import NDArray
 
@@ -20,15 +21,16 @@ from sono.evaluation.zero_shot import class_features, text_features
 from sono.templates.loader import CaptionTemplates, load_templates
 from sono.training.model.mask_clip import MaskClip
 
+Model = HeadModel | Trained
 Arrays = dict[str, NDArray[Any]]
 Captions = Mapping[str, Mapping[str, str]]
 
 
-def score(model: HeadModel, study: Workspace, captions: Captions, frames: pd.DataFrame) -> Arrays:
+def score(model: Model, study: Workspace, captions: Captions, frames: pd.DataFrame) -> Arrays:
     """The values of a run by frame and by mask of the test `frames`, and their classes."""
     templates, table = load_templates("standard"), study.planes()
     text_model = cast("MaskClip", model)  # only its texts are used
-    image = image_features(model, frames["image_id"].tolist())
+    image = model.features(frames["image_id"].tolist())
     ids = sorted(frames["plane"].unique())
     names, planes = [table.by_id[one].name for one in ids], _index(frames["plane"], ids)
     kinds = _index([_kind_of(words) for words in frames["findings"]], list(KINDS))
@@ -121,14 +123,14 @@ def _retrieval(
 
 
 def _naming(
-    model: HeadModel, study: Workspace, frames: pd.DataFrame, templates: CaptionTemplates
+    model: Model, study: Workspace, frames: pd.DataFrame, templates: CaptionTemplates
 ) -> Arrays:
     """Whether each mask is named among the structures of its plane: by prompts, seen and unseen."""
     masks = read_regions(study.masks(), frames, SIDE).masks
     under = {
         place: torch.from_numpy(one.pixels()).float()[None, None] for place, one in enumerate(masks)
     }
-    image = image_features(model, [frames["image_id"][one.frame] for one in masks], under)
+    image = model.features([frames["image_id"][one.frame] for one in masks], under)
     table = study.planes()
     names = sorted({*table.structures, *(one.structure for one in masks)})
     planes = [table.by_id[frames["plane"][one.frame]].structures for one in masks]

@@ -1,14 +1,17 @@
-"""Do soft labels, the attribute graph or rewritten captions help? On towers that stay frozen.
+"""Do soft labels, the attribute graph, other towers or rewritten captions help?
 
 The study is the phantom of `lesions.py`, whose findings can be seen. A draw is one of three folds
-of its patients: each patient is tested once in each arm. All arms train the same heads
-(`frozen_heads.py`) for about 300 steps of 32 pairs; the end is scored, so nothing is chosen.
+of its patients: each patient is tested once in each arm. All arms see about 300 steps of 32 pairs;
+the end is scored, so nothing is chosen. By default they train the same heads on towers that stay
+frozen (`frozen_heads.py`, seconds); with `--full` they are runs of `sono train` (minutes), all from
+ImageNet and MiniLM unless the arm changes that.
 Differences are paired by frame or mask, with intervals over the patients of all draws that both
 arms have. `echocare` is plain CLIP: the settings of `ultrasound-clip` without soft labels and
 graph. `shuffled` gives each frame the attributes of another frame, in the soft labels and in the
 graph. `paraphrases` are those of rules, not of a language model.
 
-Usage: python benchmarks/semantics.py OUT [--only ARM ...] [--draws 0 1 2] [--tables]
+Usage: python benchmarks/semantics.py OUT [--full] [--only ARM ...] [--draws 0 1 2]
+       [--tables]
 """
 
 import argparse
@@ -17,6 +20,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +28,9 @@ import numpy as np
 import pandas as pd
 import torch
 from frozen_heads import SIDE, Frozen, train_heads
+from full_models import train_fully
 from lesions import open_study
-from semantic_scores import Arrays, score
+from semantic_scores import Arrays, Model, score
 
 from sono.annotation.rewriting.rewrite import template_of
 from sono.curation.core.column_values import TRAINED_STATES
@@ -68,8 +73,17 @@ ARMS = {
     "ultrasound-clip, graph": Arm("ultrasound-clip", {"semantic_weight": 0.0}),
     "echocare, both": Arm("echocare", captions="both"),
 }
+# Only with --full: what of the towers learns, and other text towers.
+FULL = ARMS | {
+    "echocare, heads": Arm("echocare", {"trainable": "heads"}),
+    "echocare, last 2 blocks": Arm("echocare", {"trainable": "last:2"}),
+    "echocare, MiniLM learns": Arm("echocare", {"text_trainable": "all", "trunk_rate": 0.1}),
+    "echocare, CLIP text": Arm("echocare", {"text": "clip"}),
+}
 # What each arm is compared with.
-AGAINST: dict[str, tuple[str, ...]] = dict.fromkeys(ARMS, ("default",)) | {
+AGAINST: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(ARMS, ("default",)),
+    **dict.fromkeys(FULL.keys() - ARMS.keys(), ("echocare",)),
     "default": (),
     "ultrasound-clip": ("default", "echocare"),
     "ultrasound-clip, shuffled": ("ultrasound-clip", "echocare"),
@@ -133,6 +147,7 @@ class Bench:
 
     out: Path
     study: Workspace
+    full: bool
     pairs: dict[str, tuple[PairSet, float]] = field(default_factory=dict)
     frozen: Frozen | None = None
 
@@ -144,42 +159,58 @@ class Bench:
 
     def carry_out(self, name: str, draw: int) -> dict[str, Any]:
         """Train and score an arm; the values are stored by frame and mask."""
-        arm, started = ARMS[name], time.process_time()
+        arm, started = FULL[name], time.process_time()
         pairs, share = self.of(arm.captions)
-        standard = load_templates("standard").id
-        if self.frozen is None:
-            self.frozen = Frozen(self.study, "standard", pairs, self.out / "texts.pt")
         images = self.study.accepted_images()
         split = fold_splits(images, FOLDS, draw, DRAW, val=0.0)
-        learned = set(images.loc[split == "train", "image_id"])
-        examples = tuple(one for one in pairs.examples if one.image_id in learned)
-        chosen = PairSet(np.zeros((len(examples), 1, 1), np.uint8), examples)
-        chosen = shuffled(chosen, draw) if arm.shuffled else chosen
         length = REGIONS if arm.recipe == "sono" else WHOLE
         settings = {**SAME, **length, **arm.changes, "seed": draw}
-        config = training_config(self.study, arm.recipe, settings)
-        model, steps = train_heads(self.frozen, chosen, config)
+        model: Model
+        if self.full:
+            own = Workspace.find(self.out / arm.captions)
+            change = partial(shuffled, seed=draw) if arm.shuffled else lambda pairs: pairs
+            model, steps = train_fully(own, split, arm.recipe, settings, change)
+        else:
+            model, steps = self.train_heads(arm, pairs, set(images["image_id"][split == "train"]),
+                                            settings)  # fmt: skip
         table = self.study.captions()
         captions = {
-            "map": own_captions(table, [standard]).frames,
+            "map": own_captions(table, [load_templates("standard").id]).frames,
             "map_other": own_captions(table, [template_of("other-rules")]).frames,
         }
         frames = images[split == "test"].reset_index(drop=True)
         values = score(model, self.study, captions, frames)
-        row = {"name": name, "draw": draw, "steps": steps, "train": len(chosen)}
+        row = {"name": name, "draw": draw, "steps": steps, "train": int((split == "train").sum())}
         row |= {"paraphrases": share, "cpu_seconds": time.process_time() - started}
-        np.savez(_file(self.out, name, draw), facts=json.dumps(row), **values)
+        np.savez(self.file(name, draw), facts=json.dumps(row), **values)
         return row
 
+    def train_heads(
+        self, arm: Arm, pairs: PairSet, learned: set[str], settings: dict[str, Any]
+    ) -> tuple[Model, int]:
+        """Heads on frozen towers, and the number of steps."""
+        if self.frozen is None:
+            template = load_templates("standard").id
+            self.frozen = Frozen(self.study, template, pairs, self.out / "texts.pt")
+        examples = tuple(one for one in pairs.examples if one.image_id in learned)
+        chosen = PairSet(np.zeros((len(examples), 1, 1), np.uint8), examples)
+        chosen = shuffled(chosen, settings["seed"]) if arm.shuffled else chosen
+        config = training_config(self.study, arm.recipe, settings)
+        return train_heads(self.frozen, chosen, config)
 
-def _file(out: Path, name: str, draw: int) -> Path:
+    def file(self, name: str, draw: int) -> Path:
+        """Where the values of a run are stored."""
+        return _file(self.out, name, draw, self.full)
+
+
+def _file(out: Path, name: str, draw: int, full: bool) -> Path:
     letters = "".join(letter if letter.isalnum() else "-" for letter in name)
-    return out / "rows" / f"{letters}-{draw}.npz"
+    return out / ("rows-full" if full else "rows") / f"{letters}-{draw}.npz"
 
 
-def read_rows(out: Path) -> dict[str, dict[int, Arrays]]:
+def read_rows(out: Path, full: bool) -> dict[str, dict[int, Arrays]]:
     """The values of finished runs, by arm and draw."""
-    paths = {(name, draw): _file(out, name, draw) for name in ARMS for draw in range(FOLDS)}
+    paths = {(name, draw): _file(out, name, draw, full) for name in FULL for draw in range(FOLDS)}
     found: dict[str, dict[int, Arrays]] = {}
     for (name, draw), path in paths.items():
         if path.exists():
@@ -187,9 +218,9 @@ def read_rows(out: Path) -> dict[str, dict[int, Arrays]]:
     return found
 
 
-def tables(out: Path) -> str:
+def tables(out: Path, full: bool) -> str:
     """Means with the standard deviation of the draws, and paired differences in points."""
-    found, columns = read_rows(out), list(COLUMNS)
+    found, columns = read_rows(out, full), list(COLUMNS)
     head = [*COLUMNS.values()]
     means = [f"| arm | draws | {' | '.join(head)} | CPU seconds |", "|---" * (len(head) + 3) + "|"]
     gains = [f"| arm | minus | draws | {' | '.join(head)} |", "|---" * (len(head) + 3) + "|"]
@@ -249,19 +280,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="*", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--full", action="store_true", help="train the towers, too")
+    parser.add_argument("--only", nargs="*", choices=list(FULL))
     parser.add_argument("--draws", type=int, nargs="*", default=range(FOLDS))
     parser.add_argument("--tables", action="store_true", help="only print those of finished runs")
     arguments = parser.parse_args()
+    out, full = arguments.out, arguments.full
+    arms = arguments.only or list(FULL if full else ARMS)
+    if not full and (missing := sorted({*arms} - ARMS.keys())):
+        parser.error(f"{', '.join(missing)}: only with --full")
     if not arguments.tables:
         torch.set_num_threads(1)
-        bench = Bench(arguments.out, open_study(arguments.out, PATIENTS))
-        (arguments.out / "rows").mkdir(exist_ok=True)
-        jobs = [(name, draw) for draw in arguments.draws for name in arguments.only]
+        bench = Bench(out, open_study(out, PATIENTS), full)
+        jobs = [(name, draw) for draw in arguments.draws for name in arms]
         for name, draw in jobs:
-            if not _file(arguments.out, name, draw).exists():
+            path = bench.file(name, draw)
+            path.parent.mkdir(exist_ok=True)
+            if not path.exists():
                 print(bench.carry_out(name, draw), flush=True)
-    print(tables(arguments.out))
+    print(tables(out, full))
 
 
 if __name__ == "__main__":

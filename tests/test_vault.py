@@ -56,6 +56,7 @@ def place(place: Place, request: pytest.FixtureRequest) -> Place:
     begun = (
         "dedup sheet",
         "masks measure",
+        "probe biometry",
         "compare",
         "leave-one-center-out",
         "captions rewrite",

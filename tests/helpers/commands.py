@@ -461,6 +461,14 @@ COMMANDS: dict[str, Command] = {
         f"{RUN}/probe/masks/test",
         writes=3,
     ),
+    "probe biometry": Command(
+        "probe -q biometry",
+        "warning",
+        (SETTING, PLANES, *TABLES, TEST_FRAME),
+        "study/runs/weight-free proposer/probe/biometry/test",
+        begin=_spaced,
+        writes=3,
+    ),
     "compare": Command(
         "compare run-1 run-2 --output {out}/table.csv -q",
         "nothing",
