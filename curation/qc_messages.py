@@ -12,7 +12,7 @@ from sono.curation.clinical.values import shown_name
 from sono.curation.core.errors import counted
 from sono.curation.core.reasons import CONTAINERS
 from sono.curation.core.tables import Row
-from sono.curation.dataset.exams import PLACED, orphan_counts, orphan_sentence
+from sono.curation.dataset.exams import BY_FILE, PLACED, orphan_counts, orphan_sentence
 from sono.curation.dataset.split_checks import possible_counts
 from sono.curation.records.column_looks import column_lines
 from sono.curation.records.join_messages import EXAMPLES, Joined, join_remarks, shown_path
@@ -124,10 +124,13 @@ def _patient_remarks(
             if records is None
             else "correct the records, so that a row with a patient matches"
         )
-        remarks.append(
-            f"{orphans}; {give}, or, if every file is of a patient of its own, set "
+        by_file = (
+            ""
+            if counts[PLACED] + counts[BY_FILE] == counts["frames"]
+            else ", or, if every file is of a patient of its own, set "
             'without_patient = "file" under [splits] in sono.toml'
         )
+        remarks.append(f"{orphans}; {give}{by_file}")
     if possible := possible_counts(images, own.index):
         remarks.append(
             f"{counted(possible['patients'], 'patient')}"

@@ -13,7 +13,10 @@ from sono.curation.core.pseudonyms import pseudonym
 TRAIN_ONLY = "train only"
 # what the split of a frame without a patient depends on
 PLACED = "published partition"
-FOLLOWED = ("name and birth date", "study", "exam folder", PLACED, "duplicate", TRAIN_ONLY)
+BY_FILE = "file"  # its exam is this file alone
+FOLLOWED = (
+    "name and birth date", "study", "exam folder", BY_FILE, PLACED, "duplicate", TRAIN_ONLY,
+)  # fmt: skip
 
 
 def exam_ids(
@@ -125,10 +128,12 @@ def without_patient(images: pd.DataFrame) -> pd.Series:
     named = accepted["patient_group"].isin(
         accepted.loc[accepted["patient_id"].notna(), "patient_group"].dropna()
     )
+    alone = exam.map(accepted.groupby(exam)["source_id"].nunique()).eq(1)
     how = pd.Series("duplicate", index=accepted.index, dtype=object)
     how = (
         how.mask(accepted["partition"].notna(), PLACED)
         .mask(exam.notna(), "exam folder")
+        .mask(alone, BY_FILE)
         .mask(study.notna(), "study")
         .mask(named, "name and birth date")
         .mask(train_only(accepted), TRAIN_ONLY)

@@ -239,7 +239,9 @@ def test_without_records_the_summary_says_what_that_costs(export: Path, tmp_path
     raw.mkdir()
     shutil.copy(next((export / "raw").rglob("*_002.jpg")), raw / "frame.jpg")
     remarks = " ".join(run_qc(study, QcOptions(raw), ALONE).remarks)
-    assert "1 frame has no patient id; in the splits, 1 stays with its exam folder" in remarks
+    assert (
+        "1 frame has no patient id; in the splits, 1 stays with its file; give --records" in remarks
+    )
     assert "no plane labels" in remarks
     assert "no center" in remarks
 

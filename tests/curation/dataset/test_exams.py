@@ -178,16 +178,18 @@ def test_what_the_frames_without_a_patient_follow_is_counted() -> None:
         {"study_id": "t"},
         {"exam_id": "e"},
         {"exam_id": "e"},
+        {"exam_id": "f"},
         {},
         {"patient_id": "p"},
         {"status": "error"},
     ]
     rows += [{"duplicate_group": "g"}, {"patient_id": "q", "duplicate_group": "g"}]
     expected = {
-        "frames": 5,
+        "frames": 6,
         "name and birth date": 0,
         "study": 1,
         "exam folder": 2,
+        "file": 1,
         "published partition": 0,
         "duplicate": 1,
         "train only": 1,
@@ -227,6 +229,7 @@ def test_an_export_with_rows_missing_leaks_no_exam(export: Path, tmp_path: Path)
         "name and birth date": 0,
         "study": 0,
         "exam folder": 5,
+        "file": 0,
         "published partition": 0,
         "duplicate": 0,
         "train only": 0,
@@ -245,6 +248,8 @@ def test_a_setting_says_that_every_file_is_of_another_patient(export: Path, tmp_
     study.config_path.write_text(
         study.config_path.read_text() + '[splits]\nwithout_patient = "file"\n'
     )
-    run_qc(study, QcOptions(export / "raw"), Engine(jobs=1))
+    summary = run_qc(study, QcOptions(export / "raw"), Engine(jobs=1))
     assert study.images()["exam_id"].nunique() == 9
+    remark = next(text for text in summary.remarks if "no patient id" in text)
+    assert "9 stay with their file" in remark and "without_patient" not in remark
     check_splits(study.images())
