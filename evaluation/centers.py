@@ -35,7 +35,7 @@ HEADINGS = (
     "patients",
     "Top-1 macro",
     "same run, seen centers",
-    "fall in points",
+    "unseen minus seen, points",
     "region naming",
     "without a mask",
 )
@@ -77,9 +77,9 @@ class CenterScores:
     naming_without_mask: Interval | None
 
     @property
-    def fall(self) -> float:
-        """Top-1 macro of the seen centers minus that of the unseen one; NaN if not measured."""
-        return float("nan") if self.seen is None else self.seen.point - self.top1.point
+    def change(self) -> float:
+        """Top-1 macro of the unseen center minus that of the seen ones; NaN if not measured."""
+        return float("nan") if self.seen is None else self.top1.point - self.seen.point
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class CentersResult:
             for values in zip(*(_numbers(scores) for scores in self.centers), strict=True)
         ]
         means = [_mean_text(column) for column in columns]
-        means.insert(2, _mean_text([scores.fall for scores in self.centers]))
+        means.insert(2, _mean_text([scores.change for scores in self.centers]))
         rows.append(["mean (SD)", "", "", *means])
         name = "Leave one center out"
         return TextTable(
@@ -282,7 +282,7 @@ def _numbers(scores: CenterScores) -> list[Interval | None]:
 
 def _cells(scores: CenterScores) -> list[str]:
     texts = [MISSING if one is None else PERCENT.text(one) for one in _numbers(scores)]
-    texts.insert(2, MISSING if np.isnan(scores.fall) else f"{-100 * scores.fall:+.1f}")
+    texts.insert(2, MISSING if np.isnan(scores.change) else f"{100 * scores.change:+.1f}")
     return [scores.center, str(scores.frames), str(scores.patients), *texts]
 
 
@@ -308,7 +308,7 @@ def _csv_text(centers: tuple[CenterScores, ...]) -> str:
     names = ("top1_macro", "seen_centers", "region_naming", "region_naming_without_mask")
     limits = ("percent", "percent_low", "percent_high")
     columns = [f"{name}_{limit}" for name in names for limit in limits]
-    writer.writerow(["center", "run", "frames", "patients", *columns, "fall_points"])
+    writer.writerow(["center", "run", "frames", "patients", *columns, "unseen_minus_seen_points"])
     for scores in centers:
         numbers = [
             "" if value is None else PERCENT.number(getattr(value, end))
@@ -316,5 +316,5 @@ def _csv_text(centers: tuple[CenterScores, ...]) -> str:
             for end in ("point", "low", "high")
         ]
         sizes = [scores.frames, scores.patients]
-        writer.writerow([scores.center, scores.run, *sizes, *numbers, POINTS.number(scores.fall)])
+        writer.writerow([scores.center, scores.run, *sizes, *numbers, POINTS.number(scores.change)])
     return out.getvalue()

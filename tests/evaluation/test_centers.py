@@ -56,7 +56,11 @@ def test_each_center_is_scored_by_the_run_without_it_and_a_second_call_trains_no
     assert table["top1_macro_percent"].tolist() == pytest.approx(
         [100 * row.top1.point for row in found.centers]
     )
-    assert table["fall_points"].tolist() == pytest.approx([100 * row.fall for row in found.centers])
+    changes = [100 * (row.top1.point - row.seen.point) for row in found.centers if row.seen]
+    assert table["unseen_minus_seen_points"].tolist() == pytest.approx(changes)
+    shown = [row[5] for row in found.table.rows]
+    assert shown[:2] == [f"{change:+.1f}" for change in changes]
+    assert shown[2].startswith(f"{sum(changes) / 2:.1f} (")
     mean = 50 * (found.centers[0].top1.point + found.centers[1].top1.point)
     assert f"| mean (SD) |  |  | {mean:.1f} (" in outputs[1].read_text()
     assert found.worst.top1.point == min(row.top1.point for row in found.centers)
