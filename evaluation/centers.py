@@ -14,9 +14,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from sono.curation.core.atomic import sha256
 from sono.curation.core.console import stderr_console
+from sono.curation.core.csv_files import plain_cell
 from sono.curation.core.engine import Engine
-from sono.curation.core.errors import SonoError, counted
+from sono.curation.core.errors import MAX_NAME, SonoError, counted
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.evaluation.result_tables import MISSING, PERCENT, POINTS
@@ -28,6 +30,7 @@ from sono.training.model.checkpoints import END, is_used, read_run
 from sono.training.runs.run_info import data_hash, settings_of_run
 from sono.training.train import train
 
+LONGEST_NAME = MAX_NAME - 24  # before the name of a center
 LEAST_PATIENTS = 2  # of a center: one gives no interval
 HEADINGS = (
     "held-out center",
@@ -172,6 +175,11 @@ def leave_one_center_out(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SonoError("leave-one-center-out runs in one process; start it without torchrun")
     check_outputs(workspace, options.outputs)
+    if len(options.name) > LONGEST_NAME:
+        raise SonoError(
+            f"--name has {len(options.name)} characters; give a name of at most {LONGEST_NAME}, as "
+            "that of the center follows"
+        )
     centers, notes = _centers(workspace)
     found = []
     for number, center in enumerate(centers, start=1):
@@ -211,9 +219,17 @@ def _centers(workspace: Workspace) -> tuple[list[str], list[str]]:
     return centers, few
 
 
+def run_name(name: str, center: str) -> str:
+    """The name of the run without `center`; a long one is cut and ends with a hash."""
+    folder, room = Target(center).folder, MAX_NAME - len(name) - 1
+    if len(folder) > room:
+        folder = f"{folder[: room - 9]}-{sha256(center.encode())[:8]}"
+    return f"{name}-{folder}"
+
+
 def _trained(workspace: Workspace, center: str, options: CentersOptions) -> str:
     """The name of the finished run without `center`, trained or resumed if need be."""
-    run = f"{options.name}-{Target(center).folder}"
+    run = run_name(options.name, center)
     folder = workspace.runs / run
     given = options.given | {"hold_out": [center]}
     config = settings_of_run(workspace, None, options.recipe, given)
@@ -316,5 +332,6 @@ def _csv_text(centers: tuple[CenterScores, ...]) -> str:
             for end in ("point", "low", "high")
         ]
         sizes = [scores.frames, scores.patients]
-        writer.writerow([scores.center, scores.run, *sizes, *numbers, POINTS.number(scores.change)])
+        labels = map(plain_cell, (scores.center, scores.run))
+        writer.writerow([*labels, *sizes, *numbers, POINTS.number(scores.change)])
     return out.getvalue()

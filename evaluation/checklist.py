@@ -7,6 +7,7 @@ know the answer, or they do not apply (templates/reports/guidelines.toml).
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from sono.annotation.release.card_config import CardConfig
 from sono.annotation.release.questions import ASKED, NOT_STATED, stated
@@ -264,7 +265,7 @@ def _use(facts: RunFacts) -> Iterator[Answer]:
 
 def _evaluation(facts: RunFacts) -> Iterator[Answer]:
     found = facts.evaluations
-    reports = ", ".join(f"[{name}](eval/{_address(name)}/report.html)" for name in found)
+    reports = ", ".join(f"[{name}](eval/{address_of(name)}/report.html)" for name in found)
     inside = [name for name, metrics in found.items() if not metrics.get("center")]
     outside = [
         name for name, one in found.items() if one.get("center") and not one.get("center_seen")
@@ -305,8 +306,9 @@ def _evaluation(facts: RunFacts) -> Iterator[Answer]:
         yield Answer(key, question, text, reports)
 
 
-def _address(name: str) -> str:
-    return name.replace(" ", "%20")
+def address_of(name: str) -> str:
+    """The folder `name` in a link, where a % is a part of the name itself."""
+    return quote(name, safe="()")
 
 
 def _listed(names: Sequence[str]) -> str:

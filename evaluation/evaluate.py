@@ -63,6 +63,7 @@ from sono.evaluation.report import Gallery, write_report
 from sono.evaluation.result_tables import FOLDER as TABLES
 from sono.evaluation.result_tables import result_tables, write_tables
 from sono.evaluation.results import Evidence, collect_results
+from sono.evaluation.run_facts import weights_id
 from sono.evaluation.selection import Seen, Selection, Target, resolve_target, select_frames
 from sono.evaluation.statistics.bootstrap import Draws, cluster_index
 from sono.evaluation.statistics.metrics import cosines
@@ -115,6 +116,8 @@ def evaluate(
     images = workspace.accepted_images()
     target = resolve_target(images, options.target)  # before the model is read
     model, info = load_model(folder)
+    checkpoint = chosen_checkpoint(folder)
+    weights = weights_id(checkpoint)  # before a running training replaces them
     model = model.to(best_device()).eval()
     seen = Seen(frozenset(info.centers_seen), info.patients_seen, info.image_ids_seen, info.origin)
     selection = select_frames(images, seen, target)
@@ -127,8 +130,8 @@ def evaluate(
     regions, control = _region_control(study, scored, features["all_one"])
     scored, weighting = _with_proposed_regions(study, scored)
     calibration = fit_calibration(study.validation)
-    if calibration is not None:
-        save_calibration(chosen_checkpoint(folder), calibration)
+    if calibration is not None and weights_id(checkpoint) == weights:
+        save_calibration(checkpoint, calibration)
     probabilities = _probabilities(study, scored, calibration)
     names = {plane.id: plane.name for plane in study.planes.planes}
     evidence = Evidence(target, selection, plan, scored, info.planes_seen, names, study.draws)
@@ -141,7 +144,7 @@ def evaluate(
     metrics["calipers"] = caliper_results(painted, sets[TRAINING].together, scored, study.draws)
     if "regions" in settings.modes:
         metrics["region_planes"] = region_planes_results(weighting, metrics["differences"])
-    metrics["checkpoint"] = chosen_checkpoint(folder).name
+    metrics |= {"checkpoint": checkpoint.name, "weights": weights}
     metrics["without_patient"] = selection.without_patient
     root = _run_root(workspace, folder)
     metrics["notes"] = _notes_on_run(study, folder, metrics["checkpoint"]) + metrics["notes"]

@@ -12,7 +12,7 @@ from sono.annotation.release.questions import NOT_STATED
 from sono.annotation.weights.weight_files import short
 from sono.curation.core.atomic import read_regular, write_text
 from sono.curation.core.errors import SonoError
-from sono.curation.core.markdown import markdown_table
+from sono.curation.core.markdown import harmless, markdown_table
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 from sono.curation.privacy.own_texts import CARD
@@ -22,6 +22,7 @@ from sono.evaluation.checklist import (
     NOT_MEASURED,
     Answer,
     Item,
+    address_of,
     answers,
     checklist,
 )
@@ -105,7 +106,7 @@ def card_text(facts: RunFacts, asked: list[Answer]) -> str:
         "## Results",
         _results(facts),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(facts)),
+        "\n".join(f"- {harmless(limit)}" for limit in _limits(facts)),
         "## Use",
         _use(facts.info),
         "## Questions of a reviewer",
@@ -206,7 +207,7 @@ def _results(facts: RunFacts) -> str:
         modes = metrics["groups"][0]["modes"]["all_one"]
         rows.append(
             (
-                f"[{name}](eval/{name.replace(' ', '%20')}/report.html)",
+                f"[{name}](eval/{address_of(name)}/report.html)",
                 metrics["frames"],
                 _percent(modes.get("top1_macro")),
                 _percent(modes.get(every)),
@@ -216,8 +217,8 @@ def _results(facts: RunFacts) -> str:
         )
     table = markdown_table(("evaluation", *titles), rows)
     texts = [
-        f"**{name}.** {metrics['first_line']}. {metrics['region_control']['verdict']['text']} "
-        f"{metrics['verdict']['text']}"
+        f"**{name}.** {harmless(metrics['first_line'])}. "
+        f"{metrics['region_control']['verdict']['text']} {metrics['verdict']['text']}"
         for name, metrics in facts.evaluations.items()
     ]
     note = (

@@ -193,6 +193,7 @@ def svg(figure: "Figure") -> bytes:
     import matplotlib as mpl
 
     buffer = io.BytesIO()
+    _without_formulas(figure)
     with mpl.rc_context({"svg.hashsalt": "sono", "svg.fonttype": "none"}):
         figure.savefig(
             buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None}
@@ -203,5 +204,15 @@ def svg(figure: "Figure") -> bytes:
 def png(figure: "Figure") -> bytes:
     """The figure as PNG, without a name of the program in it."""
     buffer = io.BytesIO()
+    _without_formulas(figure)
     figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _without_formulas(figure: "Figure") -> None:
+    """Let dollar signs in the names of centers, machines and planes be letters."""
+    from matplotlib.text import Text
+
+    for part in figure.findobj():
+        if isinstance(part, Text):
+            part.set_parse_math(False)

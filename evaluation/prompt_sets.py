@@ -20,7 +20,12 @@ from sono.evaluation.statistics.bootstrap import (
 )
 from sono.evaluation.statistics.metrics import cosines, predict
 from sono.evaluation.summaries import Scored
-from sono.evaluation.zero_shot import Features, class_features, text_features
+from sono.evaluation.zero_shot import (
+    Features,
+    class_features,
+    text_features,
+    warn_of_cut_texts,
+)
 from sono.templates.loader import CaptionTemplates, load_prompts, load_templates
 from sono.training.model.mask_clip import MaskClip
 
@@ -54,6 +59,8 @@ def prompt_sets(
     }
     if own is not None:
         ways["own"] = load_prompts(own)
+        texts = [text for name in plane_names for text in ways["own"](name)]
+        warn_of_cut_texts(model, texts, "prompt")
     if ways[PUBLISHED]("PLANE") == ways[TRAINING]("PLANE"):
         del ways[PUBLISHED]
     return {name: _prompt_set(model, render, plane_names) for name, render in ways.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sono.curation.core.atomic import write_text
+from sono.curation.core.csv_files import plain_cell
 from sono.evaluation.captions import RETRIEVAL_KS
 from sono.evaluation.modes import MODES
 from sono.evaluation.statistics.bootstrap import Interval
@@ -122,7 +123,7 @@ class ResultTable:
             numbers = [value.point, value.low, value.high][: 1 + len(limits)]
             writer.writerow(
                 [
-                    *(cell.row, cell.column)[: len(labels)],
+                    *map(plain_cell, (cell.row, cell.column)[: len(labels)]),
                     *(cell.counts.get(name, "") for name in counts),
                     *map(unit.number, numbers),
                 ]

@@ -9,10 +9,16 @@ from typing import Any
 import pandas as pd
 from safetensors import safe_open
 
-from sono.curation.core.atomic import read_json_object
+from sono.curation.core.atomic import file_sha256, read_json_object
 from sono.curation.core.errors import SonoError
 from sono.evaluation.partitions import machine_counts, partition_rows
-from sono.training.model.checkpoints import SUMMARY, RunInfo, chosen_checkpoint, read_run
+from sono.training.model.checkpoints import (
+    SUMMARY,
+    WEIGHTS,
+    RunInfo,
+    chosen_checkpoint,
+    read_run,
+)
 
 AGAIN = "run `sono eval` again"
 # keys of metrics.json
@@ -39,8 +45,8 @@ def run_facts(folder: Path, images: pd.DataFrame) -> RunFacts:
     checkpoint = chosen_checkpoint(folder)
     summary = read_json_object(folder / SUMMARY, AGAIN) if (folder / SUMMARY).exists() else {}
     evaluations = {
-        path.parent.name: read_json_object(path, AGAIN)
-        for path in sorted(folder.glob("eval/*/metrics.json"))
+        path.parent.name: up_to_date(folder, read_json_object(path, AGAIN))
+        for path in sorted(folder.glob("eval/[!.]*/metrics.json"))
     }
     for name, metrics in evaluations.items():
         if NEEDED - set(metrics):
@@ -59,8 +65,24 @@ def run_facts(folder: Path, images: pd.DataFrame) -> RunFacts:
     )
 
 
+def weights_id(checkpoint: Path) -> str:
+    """16 hexadecimal digits that identify the weights of a checkpoint."""
+    return file_sha256(checkpoint / WEIGHTS)[:16]
+
+
+def up_to_date(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of an evaluation of the run in `folder`, marked if its weights have changed."""
+    checkpoint = folder / str(metrics.get("checkpoint"))
+    known = metrics.get("weights")
+    if known is None or not (checkpoint / WEIGHTS).is_file() or weights_id(checkpoint) == known:
+        return metrics
+    line = f"{metrics.get('first_line')}; SCORED WITH EARLIER WEIGHTS OF THE RUN"
+    note = f"these are the scores of earlier weights of the run; {AGAIN}"
+    return metrics | {"first_line": line, "notes": [note, *metrics.get("notes", ())]}
+
+
 def _weights(checkpoint: Path) -> int:
     """How many numbers the tensors of a checkpoint have, from its header."""
-    with safe_open(checkpoint / "model.safetensors", framework="np") as tensors:
+    with safe_open(checkpoint / WEIGHTS, framework="np") as tensors:
         names = list(tensors.keys())
         return sum(prod(tensors.get_slice(name).get_shape()) for name in names)

@@ -6,12 +6,15 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from sono.curation.core.atomic import sha256
 from sono.curation.core.column_values import SPLITS
 from sono.curation.core.errors import SonoError, did_you_mean, near_match
 from sono.curation.core.planes import NO_PLANE, OTHER, PLANE_UNKNOWN
 from sono.curation.dataset.exams import counts_of, without_patient
 from sono.curation.dataset.related_frames import related_rows
 from sono.curation.records.centers import centers_called, like_centers
+
+LONGEST = 160  # letters of a folder's name
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,11 @@ class Target:
 
     @property
     def folder(self) -> str:
-        """A safe folder name: the center or split; a center named like a split gets a prefix."""
+        """A safe folder name: the center or split; a center named like a split gets a prefix.
+
+        A letter outside ASCII takes up to 12 of the 255 that a name can have, so long names are cut
+        and end with a hash.
+        """
         if self.center is None:
             return self.split
         name = (
@@ -51,6 +58,8 @@ class Target:
             if self.center.startswith(".")
             else quote(self.center, safe=" ")
         )
+        if len(name) > LONGEST:
+            name = f"{name[:LONGEST]}-{sha256(self.center.encode())[:8]}"
         return f"center {name}" if self.center in SPLITS else name
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sono.curation.core.atomic import check_target, write_text
 from sono.curation.core.errors import SonoError
-from sono.curation.core.markdown import markdown_table
+from sono.curation.core.markdown import harmless, markdown_table
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.result_tables import MISSING
 from sono.templates.reports import render_report
@@ -16,6 +16,10 @@ LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{",
     "^": r"\textasciicircum{}",
     "\\": r"\textbackslash{}",
     MISSING: "--",
+    # of the default encoding of fonts, in which these letters print others
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
 
 
@@ -60,7 +64,9 @@ def csv_text(table: TextTable) -> str:
 def markdown_text(table: TextTable) -> str:
     """A table of GitHub's Markdown."""
     text = markdown_table(table.headings, table.rows)
-    return f"{table.title}\n\n{text}\n\n{table.explanation}\n"
+    notes = "\n".join(f"- {harmless(note)}" for note in table.notes)
+    parts = [harmless(table.title), text, harmless(table.explanation), notes]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def latex_text(table: TextTable) -> str:
@@ -69,8 +75,7 @@ def latex_text(table: TextTable) -> str:
         "r" if place in table.numbers else "l" for place in range(len(table.headings))
     )
     lines = [
-        f"% {table.title}",
-        f"% {table.explanation}",
+        *(f"% {' '.join(text.split())}" for text in (table.title, table.explanation, *table.notes)),
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         _latex_row(table.headings),
@@ -89,7 +94,9 @@ def html_text(table: TextTable) -> str:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    texts = ("".join(LATEX.get(letter, letter) for letter in cell) for cell in cells)
+    texts = ["".join(LATEX.get(letter, letter) for letter in cell) for cell in cells]
+    if texts[0].startswith(("[", "*")):  # else an argument of the line break before it
+        texts[0] = "{}" + texts[0]
     return " & ".join(texts) + r" \\"
 
 

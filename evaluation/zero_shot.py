@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sono.curation.core.console import progress
-from sono.curation.core.errors import SonoError
+from sono.curation.core.console import progress, warn
+from sono.curation.core.errors import SonoError, counted
 from sono.curation.core.frame_files import read_stored
 from sono.curation.core.geometry import letterbox
 from sono.training.data.frame_cache import FrameRows
@@ -39,6 +39,16 @@ def text_features(model: MaskClip, texts: Sequence[str], batch_size: int = 256) 
             _finite(normalize(model.encode_texts(list(texts[start : start + batch_size])), dim=-1))
         )
     return np.concatenate(parts)
+
+
+def warn_of_cut_texts(model: MaskClip, texts: Sequence[str], what: str) -> None:
+    """Warn if the text tower may not read `texts` to their end."""
+    count = model.count_truncated(texts) if texts else 0
+    if count:
+        warn(
+            f"{count} of {counted(len(texts), what)} fill all {model.context_length} tokens of the "
+            "text tower, so the end may not count; write it with fewer words"
+        )
 
 
 def mode_features(

@@ -10,6 +10,10 @@ def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> s
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
+def harmless(value: object) -> str:
+    """A text as one line, in which tags are only text."""
+    return " ".join(re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", str(value)).split())
+
+
 def _cell(value: object) -> str:
-    text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", str(value))
-    return " ".join(text.replace("|", "\\|").split())
+    return harmless(value).replace("|", "\\|")

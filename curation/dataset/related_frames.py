@@ -18,11 +18,13 @@ def related_rows(
     """Whether each of `frames` [rows] is related to the `image_ids` or the `patients`.
 
     A frame is related if it is one of these images or a near duplicate of one, or if its patient is
-    one of these patients or may be. It is also related if it shares a study or exam folder with one
-    of these images and the folder contains frames of unknown patients.
+    that of one of these images, or one of these patients, or may be. It is also related if it
+    shares a study or exam folder with one of these images and the folder contains frames of unknown
+    patients.
     """
     known = images["image_id"].isin(list(image_ids))
     groups = set(images.loc[known, "duplicate_group"].dropna())
+    patients = {*patients, *images.loc[known, "patient_id"].dropna()}
     own = known | images["patient_id"].isin(list(patients))
     possible = set(images.loc[own, "patient_group"].dropna())
     tied = pd.Series(False, index=frames.index)

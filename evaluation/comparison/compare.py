@@ -1,12 +1,13 @@
 """The stage `compare`: one table of several runs on the same frames."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.comparison.measure import compare
-from sono.evaluation.comparison.runs import read_evaluations
+from sono.evaluation.comparison.runs import Evaluated, read_evaluations
 from sono.evaluation.comparison.view import Comparison
 from sono.evaluation.config import EvaluationConfig
 from sono.evaluation.statistics.bootstrap import Draws
@@ -38,7 +39,7 @@ def compare_runs(workspace: Workspace | None, options: CompareOptions) -> Compar
     runs = read_evaluations(workspace, options.runs, options.on, options.mask)
     how = Draws(settings.bootstrap_draws, settings.seed)
     found = Comparison(
-        f"{', '.join(run.label for run in runs)}. {runs[0].title}",
+        _title(runs),
         options.mask,
         tuple(compare(runs, options.mask, how)),
         {plane.id: plane.name for plane in planes.planes},
@@ -47,3 +48,10 @@ def compare_runs(workspace: Workspace | None, options: CompareOptions) -> Compar
     for path in options.outputs:
         write_table(found.table, path)
     return found
+
+
+def _title(runs: Sequence[Evaluated]) -> str:
+    """The runs, and what they were evaluated on: of each where one has seen more than another."""
+    if len({run.title for run in runs}) == 1:
+        return f"{', '.join(run.label for run in runs)}. {runs[0].title}"
+    return ". ".join(f"{run.label}: {run.title}" for run in runs)

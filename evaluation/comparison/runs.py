@@ -13,6 +13,8 @@ from sono.annotation.weights.weight_files import short
 from sono.curation.core.atomic import read_json
 from sono.curation.core.errors import SonoError, counted, did_you_mean
 from sono.curation.core.workspace import Workspace
+from sono.evaluation.run_facts import AGAIN, up_to_date
+from sono.evaluation.selection import Target
 from sono.evaluation.summaries import Scored
 from sono.training.model.checkpoints import RUN, find_run
 
@@ -63,7 +65,7 @@ def _evaluations(workspace: Workspace | None, given: str) -> dict[str, Path]:
         if workspace is None:
             raise SonoError(f"{given}: not the folder of a run or of an evaluation")
         folder = find_run(workspace, given)
-    found = {path.parent.name: path.parent for path in sorted(folder.glob(f"eval/*/{METRICS}"))}
+    found = {path.parent.name: path.parent for path in sorted(folder.glob(f"eval/[!.]*/{METRICS}"))}
     if not found:
         raise SonoError(f"{folder}: not evaluated yet; run `sono eval --run {folder.name}`")
     return found
@@ -87,9 +89,10 @@ def _common(given: Sequence[str], folders: Sequence[dict[str, Path]]) -> str | N
 def _chosen(given: str, evaluations: dict[str, Path], target: str | None) -> Path:
     if target is None or (len(evaluations) == 1 and target in evaluations):
         return next(iter(evaluations.values()))
-    if target not in evaluations:
-        raise SonoError(f"{given}: no evaluation '{target}'{did_you_mean(target, evaluations)}")
-    return evaluations[target]
+    for name in (target, Target(target).folder):  # that of the folder, or of the center
+        if name in evaluations:
+            return evaluations[name]
+    raise SonoError(f"{given}: no evaluation '{target}'{did_you_mean(target, evaluations)}")
 
 
 def _read(folder: Path, mode: str) -> Evaluated:
@@ -99,18 +102,24 @@ def _read(folder: Path, mode: str) -> Evaluated:
     except (OSError, ValueError) as error:
         raise SonoError(f"{folder}: damaged ({short(error)}); run `sono eval` again") from error
     missing = set(COLUMNS) - set(table.columns)
-    if missing or not {"run", "first_line", "candidates", "checkpoint"} <= set(metrics):
+    known = isinstance(metrics, dict) and isinstance(metrics.get("candidates"), list)
+    if missing or not known or not {"run", "first_line", "checkpoint"} <= set(metrics):
         raise SonoError(f"{folder}: of an older version of sono; run `sono eval` again")
+    metrics = up_to_date(folder.resolve().parent.parent, metrics)
+    if not table[["image_id", "mode"]].map(lambda name: isinstance(name, str)).all(axis=None):
+        raise SonoError(f"{folder}: damaged (a frame or a mask without a name); {AGAIN}")
     modes = sorted(table["mode"].unique())
     if mode not in modes:
         raise SonoError(f"{folder}: has no scores of mask '{mode}'{did_you_mean(mode, modes)}")
     rows = table[table["mode"] == mode].sort_values("image_id")
+    if rows["image_id"].duplicated().any():
+        raise SonoError(f"{folder}: has a frame twice; {AGAIN}")
     return Evaluated(
         f"{metrics['run']}/{metrics['checkpoint']}",
         str(metrics["first_line"]),
         tuple(rows["image_id"]),
         _scored(folder, metrics, rows, mode),
-        tuple(metrics.get("notes", ())),
+        tuple(metrics.get("notes") or ()),
     )
 
 

@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from sono.curation.core.csv_files import plain_cell
 from sono.evaluation.comparison.measure import ComparedRow
 from sono.evaluation.result_tables import PERCENT, POINTS, metric_title
 from sono.evaluation.text_tables import TextTable
@@ -130,7 +131,7 @@ def _csv_text(found: Comparison) -> str:
         change = row.difference
         writer.writerow(
             [
-                *(getattr(row, name) for name in counts),
+                *(plain_cell(getattr(row, name)) for name in counts),
                 *(PERCENT.number(getattr(row.score, name)) for name in ("point", "low", "high")),
                 *(
                     "" if change is None else POINTS.number(getattr(change, name))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sono.curation.core.atomic import check_target, write_bytes
+from sono.curation.core.atomic import check_target, real_path, write_bytes
 from sono.curation.core.drawing import DrawnMask, contact_sheet, overlay
 from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.errors import SonoError, counted
@@ -29,7 +29,7 @@ from sono.evaluation.prediction.reading import (
     read_mask,
 )
 from sono.evaluation.prediction.view import Answer, FilePrediction, Predictions
-from sono.evaluation.zero_shot import masked_features
+from sono.evaluation.zero_shot import masked_features, warn_of_cut_texts
 from sono.training.model.checkpoints import RUN, find_run
 
 CARDS, COLUMNS = 60, 6  # frames on the picture
@@ -64,6 +64,7 @@ def predict_files(
     """
     _check_options(workspace, options)
     run, paths = _run(workspace, options.run), _paths(options.files)
+    _check_pictures(options, paths)
     config = (
         QualityConfig.model_validate({})
         if workspace is None
@@ -75,6 +76,7 @@ def predict_files(
     if options.map is not None and len(paths) > 1:
         raise SonoError(f"--map is of one file, but these are {len(paths)}; give one file")
     model = load_model(run)
+    warn_of_cut_texts(model.clip, options.texts, "text")
     task = ReadTask(
         config,
         model.clip.image_size,
@@ -111,6 +113,16 @@ def _check_options(workspace: Workspace | None, options: PredictOptions) -> None
             check_target(picture)
         else:
             workspace.check_output(picture, b"\x89PNG")
+
+
+def _check_pictures(options: PredictOptions, paths: Sequence[bytes]) -> None:
+    """Raise SonoError if a picture would replace a file that is read, or the other picture."""
+    read = {real_path(Path(os.fsdecode(path))) for path in paths}
+    read |= set() if options.mask is None else {real_path(options.mask)}
+    for name, picture in (("--picture", options.picture), ("--map", options.map)):
+        if picture is not None and real_path(picture) in read:
+            raise SonoError(f"{name} would replace a file that is read here; name a new file")
+        read |= set() if picture is None else {real_path(picture)}
 
 
 def _run(workspace: Workspace | None, given: str | None) -> Path:

@@ -1,7 +1,7 @@
 """Which frames a probe is fitted on, chosen on and tested on: never one patient in two of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from sono.curation.core.column_values import SPLITS
 from sono.curation.core.errors import SonoError
 from sono.curation.dataset.related_frames import related_rows
 from sono.curation.dataset.splits import fold_splits
+from sono.curation.records.centers import like_centers
 from sono.evaluation.selection import Target, resolve_target
 
 Rows = NDArray[np.intp]
@@ -52,6 +53,10 @@ class Protocol:
             return f"{self.folds} folds"
         return Target(self.center).folder
 
+    def spelled_as_in(self, images: pd.DataFrame) -> "Protocol":
+        """The same with the center as the images table spells it."""
+        return replace(self, center=resolve_target(images, Target(self.center)).center)
+
     @property
     def words(self) -> str:
         """As in "5 folds by patient"."""
@@ -65,8 +70,9 @@ def parts_of(
 ) -> list[Part]:
     """The parts of `frames`, rows of the accepted `images` with their index.
 
-    Every fold is a part. Raises SonoError for a part without frames to fit, choose or test on. If
-    nothing is `chosen_on` validation frames, folds without frames to fit or test on are left out.
+    Every fold is a part. The center is spelled as in the table. Raises SonoError for a part without
+    frames to fit, choose or test on. If nothing is `chosen_on` validation frames, folds without
+    frames to fit or test on are left out.
     """
     if protocol.folds is not None:
         parts = [
@@ -102,13 +108,17 @@ def _by_split(splits: "pd.Series[str]", frames: pd.DataFrame) -> Part:
 
 
 def _held_out(images: pd.DataFrame, center: str) -> "pd.Series[str]":
-    """The splits with all frames of `center` in test, and nothing related to them elsewhere."""
-    held = images["center"].isin([resolve_target(images, Target(center)).center]).to_numpy(bool)
-    own = images[held]
-    patients = set(own["patient_id"].dropna())
-    near = related_rows(images, images, set(own["image_id"]), patients).to_numpy(bool)
+    """The splits with all frames of `center` in test, and nothing related to them elsewhere.
+
+    As in training, frames without a center, and of centers that may be this one by their names, are
+    in no split.
+    """
+    held = images["center"].isin([center]).to_numpy(bool)
+    alike = like_centers([center], images["center"].dropna().unique())
+    barred = images[images["center"].isin(alike)]
+    near = related_rows(images, images, set(barred["image_id"]), ()).to_numpy(bool)
     splits = images["split"].astype(object).where(images["split"].isin(["train", "val"]), None)
-    splits[near] = None
+    splits[near | images["center"].isna().to_numpy(bool)] = None
     splits[held] = "test"
     return splits
 

@@ -65,6 +65,7 @@ def probe(workspace: Workspace, options: ProbeOptions) -> ProbeResult:
     """
     reuse_freed_memory()
     study = open_probe(workspace, options)
+    options = study.options
     found = _measure(options.target)(study)
     excluded = [f"left out: {count} {reason}" for reason, count in study.excluded.items()]
     metrics = {

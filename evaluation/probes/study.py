@@ -1,6 +1,6 @@
 """What every probe needs: the frames with a target, how they are divided, and the encoder."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -189,6 +189,7 @@ def open_probe(workspace: Workspace, options: ProbeOptions) -> Probe:
     options.check()
     settings = workspace.settings("evaluation", EvaluationConfig)
     images = workspace.accepted_images()
+    options = replace(options, protocol=options.protocol.spelled_as_in(images))
     frames, excluded = _with_target(workspace, images, options)
     parts = parts_of(images, frames, options.protocol, options.target != BIOMETRY)
     if options.target in CLASSES:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sono.curation.core.atomic import write_bytes
+from sono.curation.core.atomic import real_path, write_bytes
 from sono.curation.core.engine import Engine, run_batches
 from sono.curation.core.errors import SonoError
 from sono.curation.core.frame_files import picture_of
@@ -32,6 +32,7 @@ from sono.evaluation.zero_shot import (
     mode_features,
     read_squares,
     text_features,
+    warn_of_cut_texts,
 )
 from sono.templates.loader import load_templates
 from sono.training.data.frame_cache import kept_frames
@@ -82,6 +83,7 @@ def search(
     if options.image is not None:
         task = ReadTask(workspace.settings("qc", QualityConfig), model.image_size, mask, draw=True)
         reading = _read_query(options.image, task, engine or Engine())
+    warn_of_cut_texts(model, [] if options.text is None else [options.text], "text")
     query = _query_features(model, options.text, reading)
     parts = searched_parts(workspace, model, folder, images, options)
     rows = np.ones(len(images), np.bool_)
@@ -120,6 +122,9 @@ def _check_options(workspace: Workspace, options: SearchOptions) -> Path:
     if options.out is None:
         workspace.check_output(workspace.root / SHEET, b"\x89PNG")
         return workspace.root / SHEET
+    given = [real_path(path) for path in (options.image, options.mask) if path is not None]
+    if real_path(options.out) in given:
+        raise SonoError("--out would replace a file that is read here; name a new file")
     if options.out.suffix.lower() != ".png":
         raise SonoError(f"{options.out}: the sheet is a PNG; name it .png")
     workspace.require_vault(options.no_vault)

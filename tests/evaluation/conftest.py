@@ -39,6 +39,9 @@ class BrightnessClip(nn.Module):
         plane = (image[:, 0, 8, 8] * 25.5).round().long() - 1
         return nn.functional.one_hot(plane * (mask.amax(dim=(1, 2, 3)) > 0), len(PLANES)).float()
 
+    def count_truncated(self, texts: list[str]) -> int:
+        return 0
+
     def encode_texts(self, texts: list[str]) -> Tensor:
         longest = [
             max((name for name in NAMES if name in text), key=len, default=NAMES[-1])
@@ -138,6 +141,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     workspace.write(MASKS, mask_table(masks))
     (workspace.runs / "toy" / "end").mkdir(parents=True)
     (workspace.runs / "toy" / "run.json").write_text("{}")
+    monkeypatch.setattr("sono.evaluation.evaluate.weights_id", lambda checkpoint: "0" * 16)
     seen = rows[-1]
     info = run_info(
         patients_seen=frozenset({"q1"}), image_ids_seen=frozenset({str(seen["image_id"])})

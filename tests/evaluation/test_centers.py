@@ -15,7 +15,7 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.tables import IMAGES, MASKS, from_rows, rows_of
 from sono.curation.core.workspace import Workspace
 from sono.evaluation import centers
-from sono.evaluation.centers import CentersOptions, leave_one_center_out
+from sono.evaluation.centers import CentersOptions, leave_one_center_out, run_name
 from sono.training.model import architectures
 
 QUICK = '[evaluation]\nbootstrap_draws = 100\nmodes = ["all_one"]\n'
@@ -81,6 +81,8 @@ def test_what_cannot_be_left_out_is_refused_before_any_training(
     monkeypatch.setattr(centers, "train", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(SonoError, match=r"unknown format; name it \.csv"):
         leave_one_center_out(drawn, CentersOptions(outputs=(tmp_path / "centers.doc",)))
+    with pytest.raises(SonoError, match="--name has 41 characters; give a name of at most 40"):
+        leave_one_center_out(drawn, CentersOptions("x" * 41))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SonoError, match="without torchrun"):
         leave_one_center_out(drawn, CentersOptions())
@@ -89,3 +91,10 @@ def test_what_cannot_be_left_out_is_refused_before_any_training(
     drawn.write(IMAGES, from_rows(IMAGES, [row | {"center": "A"} for row in rows]))
     with pytest.raises(SonoError, match="1 center with 2 patients or more with a frame of a pl"):
         leave_one_center_out(drawn, CentersOptions())
+
+
+def test_the_runs_of_centers_with_long_names_have_names_of_their_own() -> None:
+    assert run_name("without", "Sant Pau") == "without-Sant Pau"
+    # each letter takes six of a folder's name
+    names = [run_name("x" * 40, f"Городская больница {number}") for number in range(20)]
+    assert len(set(names)) == 20 and {len(name) for name in names} == {64}

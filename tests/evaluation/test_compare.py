@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from sono.curation.core.errors import SonoError
 from sono.evaluation.comparison.compare import CompareOptions, compare_runs
 from sono.evaluation.comparison.measure import ComparedRow, holm, sign_flip_p_values
 from sono.evaluation.comparison.view import Comparison
+from sono.evaluation.run_facts import weights_id
+from sono.evaluation.text_tables import TextTable, latex_text
 
 PLANES = ["femur", "eye", "leg"]
 
@@ -221,3 +224,86 @@ def test_one_patient_has_no_interval_and_of_several_evaluations_one_is_chosen(
     change = row_of(compared(a, b, on="B"), "b/best", "top1_macro").difference
     assert change is not None and np.isnan(change.low)
     assert row_of(compared(a, b, on="C"), "b/best", "top1_macro").patients == 4
+
+
+def change(folder: str, **values: object) -> None:
+    path = Path(folder) / "eval/B/metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_what_one_of_the_runs_has_seen_is_in_the_title(runs: tuple[str, str]) -> None:
+    assert compared(*runs).title == "a/best, b/best. Center B"
+    change(runs[1], first_line="Center B (SEEN IN TRAINING)")
+    assert compared(*runs).title == "a/best: Center B. b/best: Center B (SEEN IN TRAINING)"
+
+
+def test_scores_of_earlier_weights_are_marked(runs: tuple[str, str]) -> None:
+    weights = Path(runs[1]) / "best" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_text("then")
+    change(runs[1], weights=weights_id(weights.parent))
+    assert "EARLIER" not in compared(*runs).title
+    weights.write_text("now")
+    found = compared(*runs)
+    assert found.title.endswith("b/best: Center B; SCORED WITH EARLIER WEIGHTS OF THE RUN")
+    assert any("run `sono eval` again" in note for note in found.notes)
+
+
+def test_an_evaluation_that_was_killed_while_it_was_written_does_not_count(
+    runs: tuple[str, str],
+) -> None:
+    shutil.copytree(Path(runs[0]) / "eval/B", Path(runs[0]) / "eval/.tmp-B-new")
+    assert compared(*runs).title == "a/best, b/best. Center B"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [("image_id", "f002", "twice"), ("image_id", None, "without a name"), ("mode", None, "name")],
+)
+def test_a_frame_counts_once_and_has_a_name(
+    runs: tuple[str, str], column: str, value: object, words: str
+) -> None:
+    path = Path(runs[1]) / "eval/B/predictions.parquet"
+    table = pd.read_parquet(path)
+    table.loc[3, column] = value
+    table.to_parquet(path, index=False)
+    with pytest.raises(SonoError, match=words):
+        compared(*runs)
+    change(runs[1], candidates=None)
+    with pytest.raises(SonoError, match="of an older version"):
+        compared(*runs)
+
+
+def test_names_are_only_text_in_every_format(runs: tuple[str, str], tmp_path: Path) -> None:
+    for run in runs:
+        change(run, first_line="Center <img src=x>\n\\input{x}", notes=["run <b>twice</b>"])
+    change(runs[1], run="=1+1")
+    paths = {kind: tmp_path / f"t.{kind}" for kind in ("csv", "md", "tex", "html")}
+    compared(*runs, outputs=tuple(paths.values()))
+    texts = {kind: path.read_text(encoding="utf-8") for kind, path in paths.items()}
+    assert ",'=1+1/best," in texts["csv"] and ",=1+1" not in texts["csv"]
+    assert "<img" not in texts["md"] and "- run &lt;b>twice&lt;/b>" in texts["md"]
+    assert "<img" not in texts["html"]
+    begin = texts["tex"].index(r"\begin{tabular}")
+    assert all(line.startswith("% ") for line in texts["tex"][:begin].splitlines())
+    assert "% run <b>twice</b>" in texts["tex"]
+    # `<` alone prints an inverted exclamation mark
+    assert r" \textless{}0.001 \\" in texts["tex"]
+
+
+def test_a_cell_of_latex_is_no_argument_of_the_line_before() -> None:
+    table = TextTable("t", "t", ("x", "y"), [["[1cm]", "a|b"], ["*", "2"]], "e", "")
+    assert [line for line in latex_text(table).splitlines() if line.endswith(r"\\")][1:] == [
+        r"{}[1cm] & a\textbar{}b \\",
+        r"{}* & 2 \\",
+    ]
+
+
+def test_an_evaluation_is_named_as_its_center_or_its_folder(tmp_path: Path) -> None:
+    answers, names = [number % 2 for number in range(40)], ("B", "M%C3%BCnster")
+    for on in names:
+        for run in "ab":
+            write_run(tmp_path / run, answers, on)
+    both = str(tmp_path / "a"), str(tmp_path / "b")
+    for on in ("Münster", names[1]):
+        assert compared(*both, on=on).title.endswith("Center M%C3%BCnster")

@@ -276,7 +276,9 @@ def test_a_misspelled_center_fails_before_the_model_is_read(
 
 
 def test_the_temperature_is_fitted_on_validation_frames_and_kept_with_the_weights(
-    quick: Workspace, new_frame: Callable[..., dict[str, object]]
+    quick: Workspace,
+    new_frame: Callable[..., dict[str, object]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every answer on the four validation frames but one is right at full confidence."""
     shown = [("femur", "femur"), ("femur", "femur"), ("eye", "eye"), ("eye", "femur")]
@@ -293,6 +295,13 @@ def test_the_temperature_is_fitted_on_validation_frames_and_kept_with_the_weight
     assert found is not None and (found.frames, found.patients, found.planes) == (4, 4, 24)
     # a softmax of one cosine of 1 and 23 of 0 gives 3 / 4 where exp(scale / T) = 3 * 23
     assert found.temperature == pytest.approx(np.exp(2.3) / np.log(3 * 23), rel=1e-3)
+    # a training that goes on has replaced the weights meanwhile: theirs is another one
+    (quick.runs / "toy" / "end" / "calibration.json").unlink(missing_ok=True)
+    (quick.runs / "toy" / "calibration.json").unlink(missing_ok=True)
+    weights = iter(("then", "now"))
+    monkeypatch.setattr(evaluation, "weights_id", lambda checkpoint: next(weights))
+    evaluate(quick, EvaluationOptions(modes=("all_one",)))
+    assert load_calibration(chosen_checkpoint(quick.runs / "toy")) is None
 
 
 def test_frames_without_a_plane_measure_refusal_and_seen_ones_do_not(

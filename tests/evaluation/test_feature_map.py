@@ -31,3 +31,10 @@ def test_many_groups_and_frames_do_not_fill_the_report() -> None:
 def test_one_frame_without_captions_is_drawn() -> None:
     one = feature_map(np.eye(8)[:1], np.zeros((0, 8)), ["a"], {"plane": ["femur"]}).decode()
     assert "femur" in one
+
+
+def test_a_dollar_sign_in_a_name_is_a_letter() -> None:
+    images = np.eye(4)
+    names = ["$\\frac$", "US $1 and $2"] * 2
+    text = feature_map(images, images[:1], list("abcd"), {"center": names}).decode()
+    assert "$\\frac$" in text and "US $1 and $2" in text

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from clip_files import TINY
 from drawn_study import drawn_study
 from quick import quick
+from safetensors.torch import load, save
 
 from sono.annotation.release.card_config import CardConfig
 from sono.curation.core.atomic import write_text
@@ -66,6 +68,22 @@ def test_the_card_has_the_numbers_of_the_evaluation_and_what_the_study_states(
     assert text.count("| funding | answered | a grant \\| of two | `[card]` of sono.toml |") == 3
     assert "| 32 | test on internal data | open | not measured |" in text
     assert "| What are they? | in the table of results above, and for each plane | [B](ev" in text
+    # weights that were replaced since, as by `sono train --resume`, and what a kill has left
+    weights = first.path.parent / "best" / "model.safetensors"
+    content = weights.read_bytes()
+    (first.path.parent / "eval/B").rename(first.path.parent / "eval/M%C3%BC")
+    weights.write_bytes(save(load(content) | {"towers.logit": torch.zeros(1)}))
+    left = first.path.parent / "eval/.tmp-B-new"
+    left.mkdir()
+    (left / "metrics.json").write_text("{}")
+    changed = write_model_card(trained, "toy")
+    text = changed.path.read_text(encoding="utf-8")
+    assert changed.evaluations == ("M%C3%BC",) and "SCORED WITH EARLIER WEIGHTS" in text
+    assert "- M%C3%BC: these are the scores of earlier weights of the run; run `sono ev" in text
+    assert "[M%C3%BC](eval/M%25C3%25BC/report.html)" in text
+    weights.write_bytes(content)
+    (first.path.parent / "eval/M%C3%BC").rename(first.path.parent / "eval/B")
+    assert "EARLIER" not in write_model_card(trained, "toy").path.read_text()
     # without validation frames no temperature is fitted, and the card shows the error before
     measured = first.path.parent / "eval/B/metrics.json"
     old = json.loads(measured.read_text())

@@ -215,7 +215,23 @@ def test_wrong_input_is_one_line(place: Path, tmp_path: Path) -> None:
         (tmp_path / "two" / name).write_text("no picture")
     with pytest.raises(SonoError, match="none of the 2 files gives a frame: not_an_image 2"):
         predicted(place, str(tmp_path / "two"))
+    read = place / "raw" / "IM_0.png"
+    before = read.read_bytes()
+    for options in ({"picture": read}, {"map": read, "texts": ("head",)}):
+        with pytest.raises(SonoError, match="would replace a file that is read here"):
+            predicted(place, "raw/IM_0.png", **options)
+    both = tmp_path / "both.png"
+    with pytest.raises(SonoError, match="--map would replace"):
+        predicted(place, "raw/IM_0.png", picture=both, map=both, texts=("head",))
+    assert read.read_bytes() == before and not both.exists()
     study = Workspace.create(tmp_path / "study")
     into = PredictOptions((place / "raw",), str(place / "run"), picture=study.frames / "look.png")
     with pytest.raises(SonoError, match="a place for such files"):
         predict_files(study, into)
+
+
+def test_a_text_that_is_longer_than_the_tower_reads_is_reported(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predicted(place, "raw/IM_0.png", texts=("head " * 500, "head"))
+    assert "1 of 2 texts fill all " in capsys.readouterr().err

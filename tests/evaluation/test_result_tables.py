@@ -1,6 +1,7 @@
 """Each table has one metric, and its CSV file has every number of metrics.json with its unit."""
 
 import io
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -54,6 +55,8 @@ def test_a_csv_file_has_labels_counts_and_the_interval_with_its_unit() -> None:
 def test_a_table_of_one_column_without_intervals_has_neither_column() -> None:
     table = ResultTable("x", ("plane", ""), PERCENT, (Cell("a,b", "", Interval(1, NAN, NAN), {}),))
     assert table.csv_text() == 'plane,percent\n"a,b",100\n'
+    formula = replace(table, cells=(Cell("=A1", "", Interval(-1, NAN, NAN), {}),))
+    assert formula.csv_text() == "plane,percent\n'=A1,-100\n"
 
 
 def test_every_number_of_the_scores_is_in_a_csv_file(quick: Workspace) -> None:

@@ -237,6 +237,7 @@ def test_wrong_input_is_one_line(
         ("unknown center 'nwe'; did you mean 'new'", {"text": "a", "center": "nwe"}),
         ("the sheet is a PNG", {"text": "a", "out": tmp_path / "hits.jpg"}),
         ("gives no frame: not an image", {"image": text}),
+        ("--out would replace a file that is read here", {"image": text, "out": text}),
         ("does not exist", {"image": tmp_path / "none.png"}),
         ("--image takes one picture, but", {"image": study.frames.parent}),
         ("no run 'gone'", {"text": "a", "run": "gone"}),

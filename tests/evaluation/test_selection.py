@@ -127,11 +127,20 @@ def test_a_leak_is_an_image_a_patient_or_a_near_duplicate(images: pd.DataFrame) 
     found = leaking(images, images, SEEN)
     assert images.loc[found, "image_id"].tolist() == ["i1", "i4", "i5"]
     assert not leaking(images, images, Seen()).any()
+    # of a segmenter only the frames are recorded: their patients are those of the table
+    known = Seen(image_ids=frozenset({"i1"}))
+    assert images.loc[leaking(images, images, known), "image_id"].tolist() == ["i1", "i4", "i5"]
 
 
 @pytest.mark.parametrize(
     ("center", "folder"),
-    [("a/b", "a%2Fb"), ("..", "%2E%2E"), ("test", "center test"), ("Sant Pau", "Sant Pau")],
+    [
+        ("Б" * 99, f"{'%D0%91' * 26}%D0%-8ba9f514"),
+        ("a/b", "a%2Fb"),
+        ("..", "%2E%2E"),
+        ("test", "center test"),
+        ("Sant Pau", "Sant Pau"),
+    ],
 )
 def test_a_center_cannot_write_outside_its_run(center: str, folder: str) -> None:
     assert Target(center).folder == folder

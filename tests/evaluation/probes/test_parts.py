@@ -81,3 +81,16 @@ def test_one_patient_cannot_be_divided() -> None:
     table = images(patient_id=["p1"] * 24)
     with pytest.raises(SonoError, match=r"2 folds of 1 patients .*: one cannot be split"):
         parts_of(table, table, Protocol(folds=2))
+
+
+def test_frames_that_may_be_of_the_held_out_center_are_not_fitted_on() -> None:
+    centers: list[object] = ["AB"[number // 2 % 2] for number in range(24)]
+    centers[0] = None  # of p0
+    centers[4] = "Hospital B"  # of p2
+    table = images(center=centers)
+    protocol = Protocol(center="b").spelled_as_in(table)
+    assert protocol.name == "B" and Protocol(folds=3).spelled_as_in(table) == Protocol(folds=3)
+    (part,) = parts_of(table, table, protocol)
+    assert set(table["center"].iloc[part.test]) == {"B"} and len(part.test) == 12
+    # frame 1 is of the patient of frame 0, of whom nothing says a center; frame 5 of that of 4
+    assert not {0, 4, 5} & set(part.pool.tolist()) and 1 in part.pool
