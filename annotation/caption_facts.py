@@ -1,9 +1,11 @@
 """What records and masks state about a frame, and the values that caption templates get of it."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from sono.annotation.findings import PLACES, Places, mention_findings, spoken
 from sono.curation.core.planes import Plane, PlaneTable
@@ -72,11 +74,13 @@ def caption_values(facts: Facts, planes: PlaneTable, places: Places = PLACES) ->
     }
 
 
-def listed_structures(facts: Facts, masked: Collection[str], planes: PlaneTable) -> tuple[str, ...]:
+def listed_structures(
+    plane_id: str | None, recorded: Collection[str], masked: Collection[str], planes: PlaneTable
+) -> tuple[str, ...]:
     """The masked structures, else the recorded ones, in the order of the plane table."""
-    plane = find_plane(facts.plane, planes)
+    plane = find_plane(plane_id, planes)
     order = {structure: rank for rank, structure in enumerate(plane.structures)} if plane else {}
-    found = set(masked) or set(facts.structures)
+    found = set(masked) or set(recorded)
     return tuple(sorted(found, key=lambda structure: (order.get(structure, len(order)), structure)))
 
 
@@ -107,10 +111,9 @@ def english_list(words: Sequence[str]) -> str | None:
 
 def facts_of(images: pd.DataFrame) -> Iterator[tuple[str, Facts]]:
     """The image id and the recorded facts of each row of an images table."""
-    columns = ["image_id", *FACT_COLUMNS]
     for start in range(0, len(images), BATCH):
-        table = images[columns].iloc[start : start + BATCH].astype(object)
-        cells = [column.tolist() for _, column in table.where(table.notna(), None).items()]
+        table = images.iloc[start : start + BATCH]
+        cells = [_cells(table[name]) for name in ("image_id", *FACT_COLUMNS)]
         for image_id, plane, region, ga, laterality, presentation, *rest in zip(
             *cells, strict=True
         ):
@@ -133,5 +136,14 @@ def facts_of(images: pd.DataFrame) -> Iterator[tuple[str, Facts]]:
             )
 
 
+def _cells(column: pd.Series) -> list[Any]:
+    """The values of a column, None where one is missing."""
+    if column.dtype == object:  # lists, which Arrow would convert one by one
+        return column.where(column.notna(), None).tolist()
+    values: list[Any] = pa.array(column, from_pandas=True).to_pylist()
+    return values
+
+
 def _words(cell: Iterable[str] | None) -> tuple[str, ...]:
-    return () if cell is None else tuple(cell)
+    # an array gives its texts faster all at once than one by one
+    return () if cell is None else tuple(cell.tolist() if isinstance(cell, np.ndarray) else cell)

@@ -20,7 +20,7 @@ from sono.annotation.lint import LintRules, lint
 from sono.templates.caption_values import Values
 from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates
 
-MAX_CACHED = 1 << 17  # captions of different facts
+MAX_CACHED = 1 << 18  # captions of different facts, of which 1.44 million frames have 163,000
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,16 @@ class CaptionWriter:
     def _relevant(self, facts: Facts) -> Facts:
         """Drop facts that the template does not use, so that fewer captions are rendered."""
         names = self.templates.names(facts.level)
+        age = facts.ga_days
         if not names & {"ga", "days", "weeks", "tier"}:
-            facts = facts._replace(ga_days=None)
-        elif not names & {"ga", "days", "tier"} and facts.ga_days is not None:
-            facts = facts._replace(ga_days=facts.ga_days // DAYS_A_WEEK * DAYS_A_WEEK)
-        if not names & {"structures", "tier"}:
-            facts = facts._replace(structures=())
-        return facts._replace(biometry=tuple(size for size in facts.biometry if size[0] in names))
+            age = None
+        elif not names & {"ga", "days", "tier"} and age is not None:
+            age = age // DAYS_A_WEEK * DAYS_A_WEEK
+        return facts._replace(
+            ga_days=age,
+            structures=facts.structures if names & {"structures", "tier"} else (),
+            biometry=tuple(size for size in facts.biometry if size[0] in names),
+        )
 
     def _write(self, facts: Facts) -> Caption:
         fitted, values, text = self._fit(facts)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ from pydantic import Field
 
 from sono.annotation.caption_facts import FACT_COLUMNS, facts_of, listed_structures
 from sono.annotation.caption_writer import Caption, CaptionWriter
+from sono.annotation.clip_tokens import clip_token_counter
 from sono.annotation.findings import with_own_places
-from sono.annotation.lint import FINDINGS, LintRules, clip_token_counter
+from sono.annotation.lint import FINDINGS, LintRules
 from sono.annotation.reviewed_captions import REVIEWED, Place, ReviewedCaptions
 from sono.curation.core.column_values import LEVELS, TIERS
 from sono.curation.core.config import MAX_SEED, Config
@@ -29,6 +31,7 @@ from sono.templates.loader import CaptionTemplates, load_templates
 
 BATCH = 1 << 16  # frames whose captions are in memory at a time; they are a row group
 PROGRESS_STEP = 2_000  # frames; to draw the bar takes longer than a caption
+MAX_LISTED = 1 << 14  # lists of structures, of which frames have few different ones
 MAX_SETS = 4  # template sets at a time
 MASK_COLUMNS = ("image_id", "mask_id", "structure", "state")
 COLUMNS = ("image_id", "status", "center", "machine", *FACT_COLUMNS)  # of the images table
@@ -215,13 +218,15 @@ def _captions_of(
 
     `writers` are those of each set, one for each of its phrasings. The captions come in batches.
     """
+    planes = writers[0][0].rules.planes
+    listed = lru_cache(maxsize=MAX_LISTED)(partial(listed_structures, planes=planes))
     with progress("captions", len(images)) as advance:
         for frames, usable in _in_order(images, masks):
             masked, batch = _masks_by_image(usable), list[Placed]()
             for number, (image_id, recorded) in enumerate(facts_of(frames), start=1):
                 own = masked.get(image_id, [])
-                shown = {structure for _, structure in own}
-                structures = listed_structures(recorded, shown, writers[0][0].rules.planes)
+                shown = frozenset(structure for _, structure in own)
+                structures = listed(recorded.plane, recorded.structures, shown)
                 facts = recorded._replace(structures=structures)
                 for mask_id, structure in ((None, None), *own):
                     place = (image_id, mask_id)

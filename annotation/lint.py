@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from types import MappingProxyType
 
 from sono.curation.core.planes import REGIONS, Plane, PlaneTable
@@ -160,7 +160,7 @@ def _checked(
     findings: Collection[str],
 ) -> tuple[str, ...]:
     """The findings of `lint` that depend neither on banned words nor on the length."""
-    key = (text, plane, tuple(structures), tuple(findings))
+    key = (text, plane and plane.id, tuple(structures), tuple(findings))
     if key not in rules.checked:
         if len(rules.checked) >= MAX_CHECKED:
             rules.checked.clear()
@@ -188,24 +188,6 @@ def _check(
     }
     found = [code for code, hit in checks.items() if hit]
     return found + _disagreements(_without(text, findings), rules, plane, structures)
-
-
-def clip_token_counter() -> Callable[[str], int]:
-    """A counter of CLIP's byte-pair tokens, with start and end.
-
-    It imports torch through open_clip, which takes a second.
-    """
-    from open_clip.tokenizer import SimpleTokenizer
-
-    tokenizer = SimpleTokenizer()
-    count_of = lru_cache(maxsize=1 << 16)(lambda text: len(tokenizer.encode(text)))
-
-    def count(text: str) -> int:
-        # no token goes across a blank; what is not ASCII is repaired as a whole before
-        parts = text.split() if text.isascii() else [text]
-        return sum(map(count_of, parts)) + 2
-
-    return count
 
 
 def _disagreements(

@@ -109,8 +109,8 @@ def write(path: Path, spec: TableSpec, columns: dict[str, Any], mark: str) -> No
     pq.write_table(table.sort_by(keys), path, compression="zstd")
 
 
-def measure(count: int, study: Path) -> tuple[float, float, int]:
-    """Seconds, largest resident set in GiB, and captions of a build on `count` frames."""
+def measure(count: int, study: Path) -> tuple[float, float, float, int]:
+    """Seconds, seconds of the processor, largest resident set in GiB, and captions of a build."""
     workspace = Workspace.create(study)
     mark = workspace.study().key_check
     columns = columns_of(count, np.random.default_rng(0))
@@ -125,7 +125,8 @@ def measure(count: int, study: Path) -> tuple[float, float, int]:
     if status:
         raise SystemExit(f"sono captions build failed on {count} frames")
     rows = pq.read_metadata(workspace.path(CAPTIONS)).num_rows
-    return seconds, usage.ru_maxrss / (1 << 20), rows
+    used = usage.ru_utime + usage.ru_stime
+    return seconds, used, usage.ru_maxrss / (1 << 20), rows
 
 
 def main() -> None:
@@ -136,8 +137,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[144_000, 1_440_000])
     for count in parser.parse_args().frames:
         with tempfile.TemporaryDirectory() as folder:
-            seconds, memory, rows = measure(count, Path(folder) / "study")
-        print(f"{count:,} frames: {rows:,} captions in {seconds:.1f} s, {memory:.2f} GiB")
+            seconds, used, memory, rows = measure(count, Path(folder) / "study")
+        print(f"{count:,} frames: {rows:,} captions in {seconds:.1f} s", end="")
+        print(f" ({used:.1f} s of the processor), {memory:.2f} GiB")
 
 
 if __name__ == "__main__":

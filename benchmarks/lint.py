@@ -18,8 +18,9 @@ from sono.annotation.caption_facts import Facts, ga_in_words
 from sono.annotation.caption_writer import CaptionWriter
 from sono.annotation.captioning.lint_report import ERRORS, CaptionLinter
 from sono.annotation.captioning.record_checks import RecordChecks
+from sono.annotation.clip_tokens import clip_token_counter
 from sono.annotation.findings import mention_findings
-from sono.annotation.lint import LintRules, clip_token_counter
+from sono.annotation.lint import LintRules
 from sono.curation.clinical.findings import FINDINGS
 from sono.curation.core.planes import PlaneTable
 from sono.templates.loader import BUILT_IN, load_templates

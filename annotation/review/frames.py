@@ -204,12 +204,14 @@ class Frames:
         image_id, _ = place_of(row)
         images = self.images.iloc[[self.places[image_id]]]
         _, facts = next(facts_of(images))
-        structures = listed_structures(facts, self.masked(image_id), self.writer.rules.planes)
+        structures = listed_structures(
+            facts.plane, facts.structures, self.masked(image_id), self.writer.rules.planes
+        )
         return facts._replace(structures=structures, structure=structure)
 
     @cached_property
     def writer(self) -> CaptionWriter:
-        """The rules of captions; takes seconds, as it imports the tokenizer."""
+        """The rules of captions; made when it is asked for first."""
         return caption_writer(self.workspace, self.images)
 
     @cached_property

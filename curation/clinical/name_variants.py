@@ -32,10 +32,11 @@ _DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å":
 _ATOM = re.compile(r"[^\W_]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){4,}(?![\w.]\d)")
-_POSSESSIVE = re.compile(r"(?<=[^\W\d_]{2})['’`´]s(?![^\W_])")
+# these begin with the sign itself, so that a text without one is searched fast
+_POSSESSIVE = re.compile(r"['’`´](?<=[^\W\d_]{2}['’`´])s(?![^\W_])")
 _TATWEEL = "\u0640"
 APOSTROPHES = "'’`´‘‛ʼʻʹ′"
-_APOSTROPHE = re.compile(rf"(?<=\w)[{APOSTROPHES}](?=\w)")
+_APOSTROPHE = re.compile(rf"[{APOSTROPHES}](?<=\w[{APOSTROPHES}])(?=\w)")
 HYPHENS = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
 _HYPHENED = re.compile(r"(?<![^\W\d_])[^\W\d_]++(?:-\n?[^\W\d_]++)+")
 _LOWER, _UPPER = "a-zß-öø-ÿα-ωа-я", "A-ZÀ-ÖØ-ÞΑ-ΩА-Я"

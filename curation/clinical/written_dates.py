@@ -15,21 +15,25 @@ MONTHS = {
     "dic": 12,
 }  # fmt: skip
 _MONTH = rf"({'|'.join(sorted(MONTHS, key=len, reverse=True))})[a-z]*"
-_DAY = r"(\d{1,2})(?:st|nd|rd|th|er|o)?"
+_TH = "(?:st|nd|rd|th|er|o)?"
 _OF = rf"[-. /,_]*(?:(?:del?|of) )?[{APOSTROPHES}]?"
+# A pattern that begins with a digit is searched four times faster than one that begins with what is
+# not before it, so the first digit comes first.
 _DATES = (
-    (re.compile(r"(?<![\d.])(\d{4}) ?([-./:_ ]) ?(\d{1,2}) ?\2 ?(\d{1,2})(?!\d)"), (1, 3, 4)),
-    (re.compile(r"(?<![\d.])(\d{1,2}) ?([-./_ ]) ?(\d{1,2}) ?\2 ?(\d{4})(?!\d)"), (1, 3, 4)),
-    (re.compile(r"(?<![\d.])(\d{1,2})([-./_])(\d{1,2})\2(\d{2})(?!\d|[-./]\d)"), (1, 3, 4)),
-    (re.compile(rf"(?<!\d){_DAY}{_OF}{_MONTH}{_OF}(\d{{4}}|\d{{2}})(?!\d)"), (1, 2, 3)),
+    (re.compile(r"(\d(?<![\d.]\d)\d{3}) ?([-./:_ ]) ?(\d{1,2}) ?\2 ?(\d{1,2})(?!\d)"), (1, 3, 4)),
+    (re.compile(r"(\d(?<![\d.]\d)\d?) ?([-./_ ]) ?(\d{1,2}) ?\2 ?(\d{4})(?!\d)"), (1, 3, 4)),
+    (re.compile(r"(\d(?<![\d.]\d)\d?)([-./_])(\d{1,2})\2(\d{2})(?!\d|[-./]\d)"), (1, 3, 4)),
+    (re.compile(rf"(\d(?<!\d\d)\d?){_TH}{_OF}{_MONTH}{_OF}(\d{{4}}|\d{{2}})(?!\d)"), (1, 2, 3)),
     (
-        re.compile(rf"(?<![^\W_]){_MONTH}[-. /_]*(?:the )?{_DAY}[-. /,_]+(?:of )?(\d{{4}})(?!\d)"),
+        re.compile(
+            rf"(?<![^\W_]){_MONTH}[-. /_]*(?:the )?(\d{{1,2}}){_TH}[-. /,_]+(?:of )?(\d{{4}})(?!\d)"
+        ),
         (2, 1, 3),
     ),
-    (re.compile(rf"(?<!\d)(\d{{4}})[-. /,_]*{_MONTH}[-. /_]*(\d{{1,2}})(?!\d)"), (1, 2, 3)),
+    (re.compile(rf"(\d(?<!\d\d)\d{{3}})[-. /,_]*{_MONTH}[-. /_]*(\d{{1,2}})(?!\d)"), (1, 2, 3)),
 )
 _DATE_SIGNS = str.maketrans("年月년월", "----") | HYPHENS
-_JOINED_DATE = re.compile(r"(?<![^\W_])(?<!\d\.)(\d{8})(?:t?\d{4,6}(?:\.\d+)?z?)?(?![^\W_])")
+_JOINED_DATE = re.compile(r"(\d(?<![^\W_]\d)(?<!\d\.\d)\d{7})(?:t?\d{4,6}(?:\.\d+)?z?)?(?![^\W_])")
 _JOINED_ORDERS = (((0, 4), (4, 6), (6, 8)), ((0, 2), (2, 4), (4, 8)))
 
 

@@ -67,8 +67,8 @@ def ids_of_patients(sources: pd.DataFrame) -> set[str]:
     return {
         one
         for one in {
-            *sources["raw_patient"].dropna(),
-            *sources["file_patient"].dropna(),
+            *sources["raw_patient"].dropna().unique(),
+            *sources["file_patient"].dropna().unique(),
             *others,
             *exams,
         }
@@ -81,14 +81,17 @@ def raw_strings(sources: pd.DataFrame) -> set[str]:
     raw: set[str] = set()
     for strings in sources["private"].dropna():
         raw.update(strings)
-    raw.update(sources["raw_patient"].dropna(), sources["raw_study"].dropna())
-    files: dict[tuple[bytes, bytes], list[bytes]] = {}  # by folder, of which there are fewer
+    for name in ("raw_patient", "raw_study"):
+        raw.update(sources[name].dropna().unique())
+    folders: dict[tuple[bytes, bytes], bytes] = {}  # a file of each; there are fewer than files
+    files: set[bytes] = set()  # their names, which repeat in other folders
     for path, root in zip(sources["path"], sources["root"], strict=True):
         folder, _, name = path.rpartition(b"/")
-        files.setdefault((folder, root), []).append(name)
-    for (folder, root), names in files.items():
-        raw.update(names_of(folder + b"/" + names[0], root))
-        raw.update(Path(decoded(name)).stem for name in names[1:])
+        folders.setdefault((folder, root), path)
+        files.add(name)
+    for (_, root), path in folders.items():
+        raw.update(names_of(path, root))
+    raw.update(Path(decoded(name)).stem for name in files)
     return raw
 
 

@@ -1,6 +1,10 @@
+import subprocess
+import sys
+
 import pytest
 
-from sono.annotation.lint import FINDINGS, LintRules, clip_token_counter, lint
+from sono.annotation.clip_tokens import clip_token_counter
+from sono.annotation.lint import FINDINGS, LintRules, lint
 from sono.curation.core.planes import PLANES, Plane, PlaneTable
 
 TABLE = PlaneTable()
@@ -145,6 +149,7 @@ def test_a_plane_that_lists_no_structures_may_show_any_known_one() -> None:
         "it's a 3.5mm NT (x2); see  U.S.-guided, 12+3",
         "fœtal “head” — 22 semaines",
         "a &amp;nbsp; b",
+        "aaaa lalala <end_of_text> you'll 2+2=4 (x)'S",
         "",
     ],
 )
@@ -152,6 +157,15 @@ def test_tokens_are_those_of_the_tokenizer(text: str) -> None:
     from open_clip.tokenizer import SimpleTokenizer
 
     assert clip_token_counter()(text) == len(SimpleTokenizer().encode(text)) + 2
+
+
+def test_tokens_of_plain_words_are_counted_without_pytorch() -> None:
+    code = (
+        "import sys; from sono.annotation.clip_tokens import clip_token_counter; "
+        "print(clip_token_counter()('The femur at 22 weeks.'), 'torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert found.stdout.split() == ["10", "False"]
 
 
 def test_texts_that_differ_in_the_age_alone_are_checked_once_but_for_what_an_age_can_break() -> (
