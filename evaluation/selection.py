@@ -179,7 +179,7 @@ def resolve_target(images: pd.DataFrame, target: Target) -> Target:
             if found
             else f"unknown center '{target.center}'{near_match(target.center, known)}"
         )
-        raise SonoError(f"{problem}; the centers here: {', '.join(known)}")
+        raise SonoError(f"{problem}; the centers here: {', '.join(known) or 'none'}")
     return replace(target, center=found[0])
 
 

@@ -222,7 +222,9 @@ def _read(path: Path, missing: str = _OF_A_SET) -> str:
         text = read_regular(path, MAX_TEXT_BYTES).decode("utf-8-sig")  # editors may write a BOM
     except FileNotFoundError as error:
         raise SonoError(f"{path}: missing; {missing}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SonoError(f"{path}: cannot be read ({error.strerror}); {missing}") from error
+    except UnicodeDecodeError as error:
         raise SonoError(f"{path}: not a readable UTF-8 file: {error}") from error
     if len(text) > MAX_SOURCE_CHARS:
         raise SonoError(

@@ -10,6 +10,7 @@ from sono.curation.core.planes import PLANES
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.evaluation.selection import Target
+from sono.templates.loader import load_prompts
 
 LONGEST = max((plane.name for plane in PLANES), key=len)
 
@@ -65,3 +66,8 @@ def test_a_wrong_file_of_prompts_is_one_line(
         evaluate(quick, EvaluationOptions(target=Target("new"), prompts=own))
     assert said in str(error.value)
     assert not list(quick.runs.glob("toy/eval/*"))
+
+
+def test_a_folder_is_no_file_of_prompts(tmp_path: Path) -> None:
+    with pytest.raises(SonoError, match=r"cannot be read \(Is a directory\); give a text file"):
+        load_prompts(tmp_path)

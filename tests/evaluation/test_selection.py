@@ -169,3 +169,8 @@ def test_frames_of_unknown_patients_are_counted_and_left_out_where_their_exam_wa
         "duplicate": 0,
         "train only": 0,
     }
+
+
+def test_a_study_without_centers_has_none_to_choose(images: pd.DataFrame) -> None:
+    with pytest.raises(SonoError, match="unknown center 'new'; the centers here: none"):
+        resolve_target(images.assign(center=None), Target("new"))
