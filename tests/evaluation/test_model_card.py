@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,10 +14,11 @@ from quick import quick
 from sono.annotation.release.card_config import CardConfig
 from sono.curation.core.atomic import write_text
 from sono.curation.core.errors import SonoError
+from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.checklist import answers, checklist
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
-from sono.evaluation.model_card import write_model_card
+from sono.evaluation.model_card import card_text, write_model_card
 from sono.evaluation.partitions import machine_counts, partition_rows
 from sono.evaluation.run_facts import run_facts
 from sono.evaluation.selection import Target
@@ -48,15 +50,23 @@ def test_the_card_has_the_numbers_of_the_evaluation_and_what_the_study_states(
     assert first.items_filled < 0.8 * first.items_knowable
 
     metrics = evaluate(trained, EvaluationOptions(target=Target("B"))).metrics
+    facts = run_facts(first.path.parent, trained.accepted_images())
     write_text(trained.config_path, f'{SETTINGS}[card]\nfunding = "a grant | of two"\n')
     second = write_model_card(trained, "toy")
     text = second.path.read_text(encoding="utf-8")
     top1 = metrics["groups"][0]["modes"]["all_one"]["top1_macro"]
     limits = f"[{100 * top1['low']:.1f}, {100 * top1['high']:.1f}]"
-    assert f"| [B](eval/B/report.html) | 20 | {100 * top1['point']:.1f} {limits} |" in text
+    assert f"| [B](eval/B/report.html) | 20 | 5 | {100 * top1['point']:.1f} {limits} |" in text
+    # the score of the checkpoint is a mean of two accuracies, not Top-1 of planes alone
+    assert "of 1: the highest Top-1 macro on validation frames, the mean of planes and of" in text
+    assert "| started from | random weights |" in text
     assert metrics["region_control"]["verdict"]["text"] in text
     assert "| center B | 20 | 5 | unknown | 2 | unknown | unknown | unknown |" in text
-    assert "| femur | 6 |" in text and "| held-out centers | B |" in text
+    # planes have their names, as in the other reports
+    eyes = replace(facts, info=replace(facts.info, planes_seen={"eye": 2}))
+    asked = list(answers(eyes, CardConfig()))
+    assert "| femur | 6 |" in text and "| orbits | 2 |" in card_text(eyes, asked, PlaneTable())
+    assert "| held-out centers | B |" in text
     assert "| Was it tested on a center that it has not seen? | B |" in text
     assert "| Who funded it? | a grant \\| of two |" in text
     assert "Who funded it?" not in second.not_stated
