@@ -18,6 +18,7 @@ import sono.annotation.rewriting.commands
 import sono.curation.commands
 import sono.evaluation.commands
 import sono.training.commands
+from sono.curation.core.cli_options import ANNOTATE, EVALUATE, READ
 from sono.curation.core.errors import SonoError
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help=(
-        "Turn raw fetal ultrasound into a checked dataset of images, texts and masks, and train a "
-        "CLIP model on it. Not a medical device."
+        "Turn raw fetal ultrasound into a checked dataset of images, texts and masks, train a CLIP "
+        "model on it, and measure how well it generalizes. Not a medical device."
     ),
 )
 
@@ -83,23 +84,26 @@ def options(
     """Add the options of `sono` itself; `app` has its help."""
 
 
+# In the order of `sono --help`.
 app.add_typer(sono.curation.commands.app)
-app.add_typer(sono.curation.commands.records, name="records")
-app.add_typer(sono.curation.commands.quarantine, name="quarantine")
-sono.curation.commands.export.add_typer(sono.training.commands.export)
-sono.curation.commands.export.add_typer(sono.annotation.release.commands.export)
-app.add_typer(sono.curation.commands.export, name="export")
-app.add_typer(sono.annotation.commands.masks, name="masks")
-app.add_typer(sono.annotation.captioning.commands.planes, name="planes")
+app.add_typer(sono.curation.commands.records, name="records", rich_help_panel=READ)
+app.add_typer(sono.curation.commands.quarantine, name="quarantine", rich_help_panel=READ)
+app.add_typer(sono.annotation.captioning.commands.planes, name="planes", rich_help_panel=READ)
+app.add_typer(sono.annotation.commands.masks, name="masks", rich_help_panel=ANNOTATE)
 sono.annotation.captioning.commands.captions.add_typer(sono.annotation.rewriting.commands.app)
-app.add_typer(sono.annotation.captioning.commands.captions, name="captions")
+app.add_typer(
+    sono.annotation.captioning.commands.captions, name="captions", rich_help_panel=ANNOTATE
+)
 app.add_typer(sono.annotation.commands.app)
 app.add_typer(sono.annotation.release.commands.app)
-app.add_typer(sono.annotation.release.commands.imports, name="import")
+sono.curation.commands.export.add_typer(sono.training.commands.export)
+sono.curation.commands.export.add_typer(sono.annotation.release.commands.export)
+app.add_typer(sono.curation.commands.export, name="export", rich_help_panel=ANNOTATE)
+app.add_typer(sono.annotation.release.commands.imports, name="import", rich_help_panel=ANNOTATE)
 app.add_typer(sono.training.commands.app)
-sono.training.commands.model_app.add_typer(sono.evaluation.commands.model_app)
-app.add_typer(sono.training.commands.model_app, name="model")
 app.add_typer(sono.evaluation.commands.app)
+sono.training.commands.model_app.add_typer(sono.evaluation.commands.model_app)
+app.add_typer(sono.training.commands.model_app, name="model", rich_help_panel=EVALUATE)
 
 
 def main() -> None:

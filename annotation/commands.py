@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from sono.curation.core.cli_options import (
+    ANNOTATE,
     JobsOption,
     JsonOption,
     NoVaultOption,
@@ -18,7 +19,9 @@ from sono.curation.core.cli_options import (
 )
 
 app = typer.Typer()
-masks = typer.Typer(no_args_is_help=True, help="Import, propose and export masks.")
+masks = typer.Typer(
+    no_args_is_help=True, help="Import, propose, review, learn, measure and export masks."
+)
 
 
 @masks.command("import")
@@ -333,7 +336,7 @@ def review(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=ANNOTATE)
 def stats(
     workspace: WorkspaceOption = None, as_json: JsonOption = False, quiet: QuietOption = False
 ) -> None:

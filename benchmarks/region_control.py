@@ -191,7 +191,11 @@ def scores(metrics: dict[str, Any]) -> dict[str, float | None]:
     control, found = metrics["region_control"], metrics["groups"][0]["modes"]["all_one"]
     row = {"plane": found["top1_macro"]["point"], "plane_micro": found["top1_micro"]["point"]}
     row["brain"] = _mean(
-        [each["recall"]["all_one"] for each in metrics["classes"] if each["plane"] in BRAIN]
+        [
+            each["recall"]["all_one"]["point"]
+            for each in metrics["classes"]
+            if each["plane"] in BRAIN
+        ]
     )
     if "conditions" not in control:
         return row

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sono.curation.core.cli_options import (
+    READ,
     JobsOption,
     JsonOption,
     NoVaultOption,
@@ -31,7 +32,7 @@ quarantine = typer.Typer(no_args_is_help=True, help="Review frames that a person
 export = typer.Typer(no_args_is_help=True, help="Export accepted frames to other formats.")
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def init(
     folder: Annotated[Path, typer.Argument(help="The new workspace.")],
     as_json: JsonOption = False,
@@ -52,10 +53,10 @@ def init(
     )
 
 
-app.command()(pull)
+app.command(rich_help_panel=READ)(pull)
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def qc(
     raw: Annotated[
         str,
@@ -114,7 +115,7 @@ def qc(
         summary.refuse_findings()
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def split(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Cross-validation: number of folds.")
@@ -161,7 +162,7 @@ def split(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def dedup(
     csv: Annotated[Path | None, typer.Option(help="Also write the pairs as CSV.")] = None,
     sheet: Annotated[
@@ -186,7 +187,7 @@ def dedup(
         summary.refuse_findings()
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def phantom(
     out: Annotated[Path, typer.Argument(help="New folder.")],
     patients: Annotated[
@@ -267,7 +268,7 @@ def check(
         report.refuse_findings()
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=READ)
 def list_(
     status: Annotated[
         str | None, typer.Option(help="accepted, rejected, quarantined or error.")

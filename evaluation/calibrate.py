@@ -16,9 +16,7 @@ from sono.evaluation.region_control.regions import RegionStudy
 from sono.evaluation.statistics.calibration import fit_temperature
 from sono.evaluation.statistics.metrics import cosines, predict
 from sono.evaluation.zero_shot import class_features, mode_features
-from sono.training.model.checkpoints import own_file
-
-FILE = "calibration.json"  # of a checkpoint folder, so that a new checkpoint removes it
+from sono.training.model.checkpoints import CALIBRATION, own_file
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,11 @@ def whole_scores(study: RegionStudy) -> NDArray[np.float64]:
 def save_calibration(checkpoint: Path, found: Calibration) -> None:
     """Keep the temperature with the weights; a folder that cannot be written goes without."""
     try:
-        write_text(checkpoint / FILE, json.dumps(asdict(found), indent=1) + "\n")
+        write_text(checkpoint / CALIBRATION, json.dumps(asdict(found), indent=1) + "\n")
     except OSError as error:
         warn(
-            f"{checkpoint / FILE}: cannot be written ({error.strerror}); `sono predict` will give "
-            "probabilities that are not calibrated"
+            f"{checkpoint / CALIBRATION}: cannot be written ({error.strerror}); `sono predict` "
+            "will give probabilities that are not calibrated"
         )
 
 
@@ -87,9 +85,11 @@ def load_calibration(checkpoint: Path) -> Calibration | None:
 
     Raises SonoError if the file is damaged.
     """
-    path = checkpoint / FILE
+    path = checkpoint / CALIBRATION
     try:
-        found = TypeAdapter(Calibration).validate_python(read_json(own_file(checkpoint, FILE)))
+        found = TypeAdapter(Calibration).validate_python(
+            read_json(own_file(checkpoint, CALIBRATION))
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, ValidationError) as error:

@@ -174,12 +174,11 @@ def _intervals(
         values, clusters = values[rows], clusters[rows]
     numbers = np.unique(clusters, return_inverse=True)[1]
     sample = Sample(values, np.zeros(len(values), np.int64), numbers)
+    names = [*(f"at_{k}" for k in RETRIEVAL_KS), "map"]
     statistics = {
-        f"at_{k}": micro(column)
-        if minus is None
-        else Mean(column, by_class=False, kind="difference")
-        for column, k in enumerate(RETRIEVAL_KS)
-    } | {"map": Mean(len(RETRIEVAL_KS), by_class=False, kind="number")}
+        name: micro(column) if minus is None else Mean(column, by_class=False, kind="difference")
+        for column, name in enumerate(names)
+    }
     intervals = clustered_intervals(sample, statistics, how)
     return {name: interval.as_dict() for name, interval in intervals.items()}
 

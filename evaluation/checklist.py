@@ -12,10 +12,14 @@ from urllib.parse import quote
 from sono.annotation.release.card_config import CardConfig
 from sono.annotation.release.questions import ASKED, NOT_STATED, stated
 from sono.curation.core.errors import counted
-from sono.evaluation.run_facts import RunFacts
+from sono.evaluation.run_facts import RunFacts, started_from
 from sono.templates.reports import guidelines
 
 NOT_MEASURED = "not measured"
+BEST_SCORE = (
+    "highest Top-1 macro on validation frames, the mean of planes and of region naming where both "
+    "were measured"
+)
 BY_PEOPLE = "`[card]` of sono.toml"
 DATA_CARD = "../../README.md (`sono card`)"
 STUDY_REPORT = "../../report.html (`sono stats`)"
@@ -188,7 +192,7 @@ def _training(facts: RunFacts) -> Iterator[Answer]:
     yield Answer(
         "start",
         "How were weights initialized?",
-        str(info.origin or config.get("init") or config.get("start") or "the default of the model"),
+        started_from(info),
         "run.json",
     )
     yield Answer(
@@ -208,7 +212,7 @@ def _training(facts: RunFacts) -> Iterator[Answer]:
     yield Answer(
         "final",
         "How was the final model chosen?",
-        "best Top-1 on validation frames"
+        f"by the {BEST_SCORE}"
         if facts.checkpoint.name == "best"
         else "the last state of the training",
         "summary.json",
@@ -276,7 +280,10 @@ def _evaluation(facts: RunFacts) -> Iterator[Answer]:
             "Top-1 and Top-5, macro and micro, F1, recall, calibration error, Brier score",
         ),
         "results": ("What are they?", "in the table of results above, and for each plane"),
-        "uncertainty": ("How is uncertainty given?", "95 % intervals over patients"),
+        "uncertainty": (
+            "How is uncertainty given?",
+            "95 % intervals over patients: Wilson's for shares, the bootstrap for the rest",
+        ),
         "controls": (
             "Are controls and baselines given?",
             "constant answers, masks of other frames, chance",

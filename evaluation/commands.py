@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sono.curation.core.cli_options import (
+    EVALUATE,
     JobsOption,
     JsonOption,
     NoVaultOption,
@@ -20,7 +21,12 @@ app = typer.Typer()
 model_app = typer.Typer()
 
 RunOption = Annotated[
-    str | None, typer.Option("--run", help="Name or folder of the run.", show_default="the newest")
+    str | None,
+    typer.Option(
+        "--run",
+        help="Run, by name or folder; NAME/end is its checkpoint `end`.",
+        show_default="the newest",
+    ),
 ]
 OutputOption = Annotated[
     list[Path] | None,
@@ -28,10 +34,11 @@ OutputOption = Annotated[
 ]
 
 
-@app.command("eval")
+@app.command("eval", rich_help_panel=EVALUATE)
 def evaluate(
     center: Annotated[
-        str | None, typer.Option(help="Evaluate on all frames of this center.")
+        str | None,
+        typer.Option(help="Score all frames of this center.", show_default="the test split"),
     ] = None,
     run: RunOption = None,
     allow_seen: Annotated[
@@ -63,7 +70,7 @@ def evaluate(
     show(result.as_dict() if as_json else result, as_json)
 
 
-@app.command("leave-one-center-out")
+@app.command("leave-one-center-out", rich_help_panel=EVALUATE)
 def leave_one_center_out(
     name: Annotated[
         str, typer.Option(help="The runs are called NAME-CENTER; finished ones are kept.")
@@ -96,11 +103,16 @@ def leave_one_center_out(
     show(result.as_dict() if as_json else result, as_json)
 
 
-@app.command("probe")
+@app.command("probe", rich_help_panel=EVALUATE)
 def probe(
     target: Annotated[
         str,
-        typer.Argument(help="plane, center, machine, other labels, ga_days, masks, or biometry."),
+        typer.Argument(
+            help=(
+                "plane, region, laterality, presentation, center, machine, sector_kind, ga_days "
+                "(age), masks or biometry."
+            )
+        ),
     ] = "plane",
     run: RunOption = None,
     encoder: Annotated[
@@ -142,16 +154,16 @@ def probe(
     show(result.as_dict() if as_json else result, as_json)
 
 
-@app.command("compare")
+@app.command("compare", rich_help_panel=EVALUATE)
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Names or folders of evaluated runs.")],
     on: Annotated[
         str | None,
         typer.Option(help="Which evaluation, if they share several: a center, or test."),
     ] = None,
-    mask: Annotated[str, typer.Option(help="The mask of the scores, as in [evaluation] modes.")] = (
-        "all_one"
-    ),
+    mask: Annotated[
+        str, typer.Option(help="Mask of the scores: a mode of docs/evaluation.md.")
+    ] = "all_one",
     output: OutputOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -169,13 +181,13 @@ def compare(
     show(result.as_dict() if as_json else result, as_json)
 
 
-@app.command("predict")
+@app.command("predict", rich_help_panel=EVALUATE)
 def predict(
     files: Annotated[list[Path], typer.Argument(help="Files and folders, as for sono qc.")],
     run: RunOption = None,
     mask: Annotated[
         Path | None,
-        typer.Option(help="A picture that is not black in the region, for one file."),
+        typer.Option(help="For one file: a picture that is not black in the region to look at."),
     ] = None,
     propose: Annotated[
         bool, typer.Option("--propose", help="Outline a structure in each frame as its mask.")
@@ -200,7 +212,7 @@ def predict(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Predict the plane of files, with calibrated probabilities; nothing of them is kept.
+    """Predict the plane of files with calibrated probabilities, and keep nothing of the files.
 
     Example: sono predict IM_0001.dcm --picture look.png
     """
@@ -237,15 +249,15 @@ def model_card(
     show(result, as_json, next_step=step if result.not_stated else "")
 
 
-@app.command("search")
+@app.command("search", rich_help_panel=EVALUATE)
 def search(
     text: Annotated[str | None, typer.Argument(help="What to find, in words.")] = None,
     image: Annotated[
-        Path | None, typer.Option(help="A picture to find alike ones of, also with words.")
+        Path | None, typer.Option(help="Find frames similar to this picture; also with words.")
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(help="Find this region of the picture among masks, as in sono predict."),
+        typer.Option(help="Region of --image, as in sono predict: find masks similar to it."),
     ] = None,
     no_masks: Annotated[
         bool, typer.Option("--no-masks", help="Compare words with complete frames only.")

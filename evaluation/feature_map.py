@@ -56,7 +56,7 @@ def _draw(panel: "Axes", points: Reals, names: Sequence[str]) -> None:
         x, y = points[rows].T
         panel.scatter(x, y, s=9, color=color, linewidths=0, alpha=0.75, label=name)
     panel.legend(
-        fontsize=6.5,
+        fontsize=7.5,
         frameon=False,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.14),

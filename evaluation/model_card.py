@@ -13,11 +13,13 @@ from sono.annotation.weights.weight_files import short
 from sono.curation.core.atomic import read_regular, write_text
 from sono.curation.core.errors import SonoError
 from sono.curation.core.markdown import harmless, markdown_table
+from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
 from sono.curation.privacy.own_texts import CARD
 from sono.evaluation.checklist import (
     ANSWERED,
+    BEST_SCORE,
     BY_PEOPLE,
     NOT_MEASURED,
     Answer,
@@ -28,7 +30,7 @@ from sono.evaluation.checklist import (
 )
 from sono.evaluation.partitions import HEADINGS
 from sono.evaluation.result_tables import MISSING, PERCENT
-from sono.evaluation.run_facts import RunFacts, run_facts
+from sono.evaluation.run_facts import RunFacts, run_facts, started_from
 from sono.evaluation.statistics.bootstrap import Interval
 from sono.templates.reports import guidelines, items_answered_by
 from sono.training.model.checkpoints import RunInfo, find_run
@@ -67,7 +69,7 @@ def write_model_card(workspace: Workspace, run: str | None = None) -> ModelCardS
     )
     try:
         asked = list(answers(facts, config))
-        text = card_text(facts, asked)
+        text = card_text(facts, asked, workspace.planes())
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SonoError(
             f"{folder}: its record or an evaluation has other fields than sono writes "
@@ -87,7 +89,7 @@ def write_model_card(workspace: Workspace, run: str | None = None) -> ModelCardS
     )
 
 
-def card_text(facts: RunFacts, asked: list[Answer]) -> str:
+def card_text(facts: RunFacts, asked: list[Answer], planes: PlaneTable) -> str:
     """The card in Markdown."""
     own = [one for one in asked if one.where != BY_PEOPLE]
     items = checklist(asked)
@@ -98,7 +100,7 @@ def card_text(facts: RunFacts, asked: list[Answer]) -> str:
         "## Model",
         markdown_table(("property", "value"), _model(facts)),
         "## Training data",
-        _training(facts.info),
+        _training(facts.info, planes),
         "## Partitions",
         "The accepted frames as they are now. Without a patient id, each study or file counts as a "
         "patient.",
@@ -151,9 +153,9 @@ def _model(facts: RunFacts) -> Iterator[tuple[str, str]]:
     info, config, environment = facts.info, facts.info.config, facts.info.environment
     yield "image tower", str(config.get("model", MISSING))
     yield "text tower", str(config.get("text", MISSING))
-    yield "numbers in the checkpoint", f"{facts.weights:,}"
+    yield "parameters in the checkpoint", f"{facts.weights:,}"
     yield "image size", f"{config.get('image_size') or 'of the architecture'} pixels"
-    yield "started from", _start(info)
+    yield "started from", started_from(info)
     yield "prompts", f"template set {info.template}"
     yield "checkpoint", _checkpoint(facts)
     yield "seed", str(config.get("seed", MISSING))
@@ -164,24 +166,16 @@ def _model(facts: RunFacts) -> Iterator[tuple[str, str]]:
     yield "commit", str(environment.get("commit", MISSING))
 
 
-def _start(info: RunInfo) -> str:
-    if info.origin:
-        return f"the published checkpoint {info.origin}, whose training data are not known here"
-    if info.config.get("init"):
-        return f"the run {info.config['init']}"
-    return str(info.config.get("start") or "ImageNet weights, if the architecture has them")
-
-
 def _checkpoint(facts: RunFacts) -> str:
     best = facts.summary.get("best_epoch")
     if facts.checkpoint.name == "best" and best:
         score = facts.summary.get("best_score")
-        found = "" if score is None else f", Top-1 macro {100 * float(score):.1f} % there"
-        return f"epoch {best} of {facts.summary.get('epochs', '?')}, best on validation{found}"
+        found = "" if score is None else f" ({100 * float(score):.1f} %)"
+        return f"epoch {best} of {facts.summary.get('epochs', '?')}: the {BEST_SCORE}{found}"
     return f"{facts.checkpoint.name}: the last state, not chosen by validation"
 
 
-def _training(info: RunInfo) -> str:
+def _training(info: RunInfo, planes: PlaneTable) -> str:
     frames = sum(info.planes_seen.values())
     rows = [
         ("centers", ", ".join(info.centers_seen) or "not recorded"),
@@ -192,15 +186,24 @@ def _training(info: RunInfo) -> str:
         *((f"not used: {reason}", count) for reason, count in info.left_out.items()),
         ("hash of the data", info.data_hash),
     ]
-    planes = sorted(info.planes_seen.items(), key=lambda row: (-row[1], row[0]))
-    tables = markdown_table(("what", "value"), rows), markdown_table(("plane", "frames"), planes)
+    names = {plane.id: plane.name for plane in planes.planes}
+    seen = sorted(info.planes_seen.items(), key=lambda row: (-row[1], row[0]))
+    shown = [(names.get(plane, plane), count) for plane, count in seen]
+    tables = markdown_table(("what", "value"), rows), markdown_table(("plane", "frames"), shown)
     return "\n\n".join(tables)
 
 
 def _results(facts: RunFacts) -> str:
     if not facts.evaluations:
         return f"Not evaluated: run `sono eval --run {facts.info.name}`."
-    titles = ("frames", "Top-1 macro", "among all planes", "region naming", "without a mask")
+    titles = (
+        "frames",
+        "patients",
+        "Top-1 macro",
+        "Top-1 macro among all planes",
+        "region naming",
+        "region naming without a mask",
+    )
     rows = []
     for name, metrics in facts.evaluations.items():
         every = f"top1_macro_of_{len(metrics['candidates'])}"
@@ -209,6 +212,7 @@ def _results(facts: RunFacts) -> str:
             (
                 f"[{name}](eval/{address_of(name)}/report.html)",
                 metrics["frames"],
+                metrics["patients"] or "unknown",
                 _percent(modes.get("top1_macro")),
                 _percent(modes.get(every)),
                 _percent(_naming(metrics, "own")),

@@ -7,6 +7,15 @@ from sono.evaluation.plots import ACCENT, INK, MUTED, hide_frame, svg
 
 COLORS = {"training": MUTED, "fitted": ACCENT}
 LABELS = {"training": "temperature of training", "fitted": "fitted temperature"}
+PERFECT = "perfect calibration"
+
+
+def curves(reliability: Mapping[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:
+    """The curves that differ: that of the fitted temperature is left out if it is the same."""
+    kept = {"training": reliability["training"]}
+    return kept | {
+        name: bins for name, bins in reliability.items() if bins != reliability["training"]
+    }
 
 
 def probabilities_plot(found: Mapping[str, Any]) -> bytes:
@@ -18,8 +27,8 @@ def probabilities_plot(found: Mapping[str, Any]) -> bytes:
 
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--")
-    for name, bins in found["reliability"].items():
+    left.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle="--", label=PERFECT)
+    for name, bins in curves(found["reliability"]).items():
         places = [100 * each["confidence"] for each in bins]
         heights = [100 * each["accuracy"] for each in bins]
         sizes = [8 + 160 * each["count"] / found["frames"] for each in bins]

@@ -17,7 +17,7 @@ from sono.evaluation.plots import confusion_plot, frame_card, modes_plot
 from sono.evaluation.probability_plots import probabilities_plot
 from sono.evaluation.region_control.figure import regions_picture
 from sono.evaluation.region_control.regions import Regions
-from sono.evaluation.result_tables import ResultTable, metric_title, score_names
+from sono.evaluation.result_tables import ResultTable, all_present, distinct_names, metric_title
 from sono.evaluation.results import Evidence
 from sono.evaluation.statistics.bootstrap import Interval
 from sono.evaluation.statistics.metrics import Reals
@@ -55,7 +55,8 @@ def write_report(path: Path, metrics: dict[str, Any], gallery: Gallery) -> None:
         "evaluation.html.j2",
         metrics=metrics,
         tables=gallery.tables,
-        metric_names={name: metric_title(name) for name in score_names(metrics)},
+        metric_names={name: metric_title(name) for name in distinct_names(metrics)},
+        all_present=all_present(metrics),
         count_words={"patients": patients, "in_training": "in training"},
         words=row_words(),
         prompt_words=words("prompts"),
@@ -157,18 +158,23 @@ def _regions_picture(gallery: Gallery) -> str:
 
 
 def _map_picture(gallery: Gallery) -> bytes:
-    """The map of the features by plane, center and machine."""
+    """The map of the features by plane, and by center and machine if there are several."""
     frames, names = gallery.evidence.selection.frames, gallery.evidence.plane_names
     groups = {"plane": [names[plane] for plane in frames["plane"]]}
-    groups |= {
-        name: frames[name].astype(object).fillna(UNKNOWN).tolist() for name in ("center", "machine")
-    }
+    for name in ("center", "machine"):
+        values = frames[name].astype(object).fillna(UNKNOWN).tolist()
+        if len(set(values)) > 1:
+            groups[name] = values
     return feature_map(gallery.images, gallery.texts, gallery.image_ids, groups)
 
 
 def _settings(metrics: dict[str, Any]) -> list[dict[str, str]]:
     """The settings that are needed to repeat the evaluation, one row for each."""
-    flat = {"run": metrics["run"], "data hash": metrics["data_hash"]}
+    flat = {
+        "run": metrics["run"],
+        "checkpoint": metrics["checkpoint"],
+        "data hash": metrics["data_hash"],
+    }
     flat |= _flat("evaluation", metrics["settings"]) | _flat("run", metrics["run_config"])
     flat |= {
         f"prompt {number}": prompt for number, prompt in enumerate(metrics["prompts"], start=1)

@@ -163,10 +163,27 @@ def metric_title(name: str) -> str:
     return " ".join([METRICS[first], *rest])
 
 
+def title_of(name: str) -> str:
+    """The `metric_title` of a metric, any other name with spaces."""
+    known = name.partition("_")[0] in METRICS
+    return metric_title(name) if known else name.replace("_", " ")
+
+
 def score_names(metrics: Mapping[str, Any]) -> list[str]:
     """The metrics of plane recognition, that by which masks are compared first."""
     names = list(metrics["groups"][0]["modes"]["all_one"])
     return sorted(names, key=lambda name: name != metrics["compared_metric"])
+
+
+def all_present(metrics: Mapping[str, Any]) -> bool:
+    """Whether every plane of the study is among the evaluated frames."""
+    return len(metrics["planes"]) == len(metrics["candidates"])
+
+
+def distinct_names(metrics: Mapping[str, Any]) -> list[str]:
+    """The `score_names`; without those among all planes if these are the planes present."""
+    names = score_names(metrics)
+    return [name for name in names if not (all_present(metrics) and "_of_" in name)]
 
 
 def _score_tables(metrics: Mapping[str, Any]) -> Iterator[ResultTable]:
@@ -213,7 +230,7 @@ def _region_tables(control: Mapping[str, Any]) -> Iterator[ResultTable]:
     yield ResultTable("region_gain", ("difference", ""), POINTS, _cells(gains))
     follow = [*_cells({"all": control["follow"]})]
     follow += [
-        Cell(row["structure"], "", exact(row["follow"]), _counts(row))
+        Cell(row["structure"], "", Interval.from_dict(row["follow"]), _counts(row["follow"]))
         for row in control["structures"]
     ]
     yield ResultTable("follow_rate", ("structure", ""), PERCENT, tuple(follow))
@@ -221,9 +238,10 @@ def _region_tables(control: Mapping[str, Any]) -> Iterator[ResultTable]:
     yield ResultTable("cue_conflict", ("follows", ""), PERCENT, _cells(control["conflict"]))
     yield _phrasing_table("region_phrasings", control["phrasings"], control["conditions"]["own"])
     structures = [
-        Cell(row["structure"], way, exact(row.get(way)), _counts(row))
+        Cell(row["structure"], way, Interval.from_dict(row[way]), _counts(row))
         for row in control["structures"]
         for way in ("own", "all_one", "place_and_shape", "among_all")
+        if way in row
     ]
     yield ResultTable("structures", ("structure", "mask"), PERCENT, tuple(structures))
 
@@ -276,7 +294,7 @@ def _phrasing_table(
 
 def _recall_table(metrics: Mapping[str, Any]) -> ResultTable:
     cells = [
-        Cell(row["plane"], mode, exact(recall), _counts(row["covered"][mode] | seen))
+        Cell(row["plane"], mode, Interval.from_dict(recall), _counts(row["covered"][mode] | seen))
         for row in metrics["classes"]
         for seen in [{"training_images": row["training_images"]}]
         for mode, recall in row["recall"].items()

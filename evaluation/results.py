@@ -51,7 +51,7 @@ def collect_results(evidence: Evidence) -> dict[str, Any]:
         "verdict": {"masks_help": helps, "text": sentence},
         "differences": [_difference(difference) for difference in compared],
         "groups": [_group(evidence, title, rows) for title, rows in _image_sets(scored).items()],
-        "classes": class_rows(scored, evidence.planes_seen),
+        "classes": class_rows(scored, evidence.planes_seen, evidence.how),
         "confusion": {mode: confusion_of(scored, mode).tolist() for mode in scored.scores},
         "strata": stratum_results(scored, selection.frames, evidence.how),
         "excluded": selection.excluded,

@@ -9,9 +9,11 @@ from typing import Any
 import pandas as pd
 from safetensors import safe_open
 
+from sono.annotation.weights.image_weights import FILES
 from sono.curation.core.atomic import file_sha256, read_json_object
 from sono.curation.core.errors import SonoError
 from sono.evaluation.partitions import machine_counts, partition_rows
+from sono.training.config import IMAGENET, SCRATCH
 from sono.training.model.checkpoints import (
     SUMMARY,
     WEIGHTS,
@@ -79,6 +81,17 @@ def up_to_date(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     line = f"{metrics.get('first_line')}; SCORED WITH EARLIER WEIGHTS OF THE RUN"
     note = f"these are the scores of earlier weights of the run; {AGAIN}"
     return metrics | {"first_line": line, "notes": [note, *metrics.get("notes", ())]}
+
+
+def started_from(info: RunInfo) -> str:
+    """The weights from which the vision tower was trained, in words."""
+    if info.origin:
+        return f"the published checkpoint {info.origin}, whose training data are not known here"
+    if info.config.get("init"):
+        return f"the run {info.config['init']}"
+    usual = IMAGENET if info.config.get("model") in FILES else SCRATCH
+    start = str(info.config.get("start") or usual)
+    return {IMAGENET: "ImageNet weights", SCRATCH: "random weights"}.get(start, start)
 
 
 def _weights(checkpoint: Path) -> int:

@@ -17,7 +17,7 @@ Rows = NDArray[np.bool_]
 
 MIN_PATIENTS = 5  # of a group that is shown
 WORDS = {"machine": "machine", "sector_kind": "sector", "bmi_band": "BMI", "parity": "mothers"}
-WITHOUT = "without "
+WITHOUT = "without code "
 AGES = {"before 14 weeks": (0, 98), "14 to 27 weeks": (98, 196), "from 28 weeks": (196, 400)}
 
 
@@ -98,7 +98,7 @@ def _properties(frames: pd.DataFrame) -> Iterator[dict[str, Rows]]:
     codes = [frozenset(each) if each is not None else frozenset() for each in frames["reasons"]]
     for code in sorted(set().union(*codes)):
         carried = np.array([code in each for each in codes], np.bool_)
-        yield _present({f"with {code}": carried, f"{WITHOUT}{code}": ~carried})
+        yield _present({f"with code {code}": carried, f"{WITHOUT}{code}": ~carried})
 
 
 def _thirds(spacing: "pd.Series[float]") -> dict[str, Rows]:

@@ -11,6 +11,7 @@ from sono.evaluation.statistics.bootstrap import (
     Interval,
     Sample,
     Statistic,
+    clustered_interval,
     clustered_intervals,
     macro,
     micro,
@@ -22,7 +23,6 @@ from sono.evaluation.statistics.metrics import (
     constant_guess,
     macro_f1,
     majority_class,
-    per_class_accuracy,
     predict,
     top_k_hits,
     training_counts,
@@ -228,25 +228,27 @@ def baselines(
     return found
 
 
-def class_rows(scored: Scored, planes_seen: dict[str, int]) -> list[dict[str, object]]:
+def class_rows(
+    scored: Scored, planes_seen: dict[str, int], how: Draws | None = None
+) -> list[dict[str, object]]:
     """One row per present plane: images, patients, training images, recall (Top-1) by mode.
 
-    `covered` counts the images and patients that a mode covers.
+    `covered` counts the images and patients that a mode covers; recall has intervals over patients.
     """
     truth = scored.present_truth
-    recalls = {}
-    for mode in scored.scores:
-        rows = scored.rows(mode)
-        hits = top_k_hits(scored.scores[mode][rows][:, scored.present], truth[rows], 1)
-        recalls[mode] = per_class_accuracy(hits, truth[rows], len(scored.present))
+    covered = {mode: scored.rows(mode) for mode in scored.scores}
+    hits = {mode: top_k_hits(scored.scores[mode][:, scored.present], truth, 1) for mode in covered}
     return [
         {
             "plane": plane,
             **_sizes(scored, truth == index),
             "training_images": planes_seen.get(plane, 0),
-            "recall": {mode: _number(values[index]) for mode, values in recalls.items()},
+            "recall": {
+                mode: _share(scored, hits[mode], (truth == index) & rows, how).as_dict()
+                for mode, rows in covered.items()
+            },
             "covered": {
-                mode: _sizes(scored, (truth == index) & scored.rows(mode)) for mode in recalls
+                mode: _sizes(scored, (truth == index) & rows) for mode, rows in covered.items()
             },
         }
         for index, plane in enumerate(scored.present_planes)
@@ -283,5 +285,9 @@ def _square(sums: Reals, classes: int) -> Reals:
     return np.pad(sums, [(0, 0)] * (sums.ndim - 2) + [(0, short), (0, 0)])
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)
+def _share(scored: Scored, hits: Rows, rows: Rows, how: Draws | None) -> Interval:
+    """The share of hits among the images `rows`; NaN for none."""
+    if not rows.any():
+        return Interval(float("nan"), float("nan"), float("nan"))
+    clusters = np.unique(scored.clusters[rows], return_inverse=True)[1]
+    return clustered_interval(hits[rows], np.zeros_like(clusters), clusters, micro(), how)

@@ -75,6 +75,21 @@ def test_every_command_has_help_with_an_example_and_stands_in_the_readme(
         )
 
 
+def test_the_help_groups_all_commands(run) -> None:
+    shown = run("--help").out
+    assert "Train and evaluate" in shown and " Commands " not in shown
+
+
+def test_no_help_has_a_word_in_square_brackets_which_is_a_style_to_rich() -> None:
+    root = get_command(sono.cli.app)
+    for path in commands():
+        command = root
+        for word in path:
+            command = command.commands[word]
+        texts = [command.help, *(getattr(one, "help", None) for one in command.params)]
+        assert not [text for text in texts if re.search(r"\[[a-z]", text or "")], path
+
+
 @pytest.mark.parametrize(
     "words", [("init", ""), ("qc", "raw", "--records", ""), ("stats", "--workspace=")], ids=str
 )

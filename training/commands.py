@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from sono.curation.core.cli_options import (
+    EVALUATE,
     JsonOption,
     NoVaultOption,
     QuietOption,
@@ -17,7 +18,7 @@ from sono.curation.core.errors import SonoError
 
 app = typer.Typer()
 export = typer.Typer()
-model_app = typer.Typer(no_args_is_help=True, help="Import third-party models, export models.")
+model_app = typer.Typer(no_args_is_help=True, help="Import and export models, and describe a run.")
 
 
 RecipeOption = Annotated[
@@ -40,7 +41,7 @@ SeedOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=EVALUATE)
 def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the run.", show_default="run-001, run-002, ...")
@@ -189,7 +190,9 @@ def import_checkpoint(
 @model_app.command("export")
 def export_run(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
-    run: Annotated[str, typer.Option(help="Name or folder of the run.")],
+    run: Annotated[
+        str | None, typer.Option(help="Name or folder of the run.", show_default="the newest")
+    ] = None,
     to: Annotated[
         Literal["sonoclip", "onnx"], typer.Option("--format", help="What to write.")
     ] = "onnx",

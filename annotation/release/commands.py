@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from sono.curation.core.cli_options import (
+    ANNOTATE,
     JsonOption,
     NoVaultOption,
     QuietOption,
@@ -15,7 +16,7 @@ from sono.curation.core.cli_options import (
 
 app = typer.Typer()
 export = typer.Typer()
-imports = typer.Typer(no_args_is_help=True, help="Read what somebody else exported.")
+imports = typer.Typer(no_args_is_help=True, help="Import a data set that somebody else exported.")
 
 
 @export.command("dataset")
@@ -60,7 +61,7 @@ def import_of_dataset(
     show(import_dataset(Workspace.find(workspace), folder), as_json, next_step="sono stats")
 
 
-@app.command()
+@app.command(rich_help_panel=ANNOTATE)
 def card(
     workspace: WorkspaceOption = None, as_json: JsonOption = False, quiet: QuietOption = False
 ) -> None:

@@ -182,8 +182,9 @@ def divided(text: str, atoms: Iterable[str]) -> set[str]:
         if not atom.isalpha() and not atom.isdigit() and not _DIGEST.fullmatch(atom)
     ]
     parts = set(_LETTERS.findall(" ".join(mixed)))
-    if _SEAM.search(text):
-        parts.update(tokens_of(normalize(split_words(" ".join(set(_CAMEL.findall(text)))))))
+    words = " ".join({*text.split()})  # each once, since a seam is inside of a word
+    if _SEAM.search(words):
+        parts.update(tokens_of(normalize(split_words(" ".join(set(_CAMEL.findall(words)))))))
     return parts
 
 

@@ -48,31 +48,31 @@ KEY_WORDS = words_of(
     architecture asked attention attributes augment aurc auroc banned baseline baselines batch
     before best between bins block blocks bootstrap border bottom brier burned bytes cache
     calibration calipers candidate candidates categories category ceiling chance change changed
-    check chunk class classes cluster clusters column commit compared conditions config confusion
-    constant contents context control cosine count counts coverage covering crop curriculum data
-    date dates decay decimal delimiter dense depth description difference differences dilation
-    distinct draws dtype early edges embed embeddings empty encoder encoding engine environment
-    epoch epochs error errors evaluation every evidence examples excluded expand factor facts
-    features fields file files final finding findings finite first fitted floor fold folder folds
-    follow follows format found fraction from generator global graph groups heads height held hold
-    image_size import imported inputs internal interval jitter jittered keep kept keys kind language
-    large last layer layers learning length level limit list logit loss losses macro majority manual
-    margin match max mean meaning measures median megabytes metadata metric micro middle min minus
-    missing mode modes moved name names naming nearest neither none notes number numbers objective
-    offset optimizer order origin output paired pairs parameter parameters params patch path percent
-    phrasing phrasings place places point points pooler position posterior precision prefix present
-    presentation pretrained probabilities probability process processes project projection prompt
-    prompts proposals proposed public python quality quantiles query question radius range rate
-    ratio ratios read reader reading reason recall recipe reconstruction refusal refused regional
-    regions relative reliability repeat residue right risk rotation rules runs scale scaler score
-    scored scores sd seconds seed seen segmentation selection semantic settings shadow shape shapes
-    shard shards share shares sheet shift short shortened shown shuffled single size sizes small
-    software sono sonoclip source sources space spacing split splits square stability start starts
-    state states step steps storage strata strategy string structure structures subject table tables
-    targets temperature template templates test text texts threads title together token tokenizer
-    tokens top torch tower towers trainable tried truth unmatched unpaired unseen upright val value
-    values verdict version vision visual vocab vocabulary warmup weight weights whole width without
-    words workspace worst wrong years
+    check chunk class classes cluster clusters code column commit compared conditions config
+    confusion constant contents context control cosine count counts coverage covering crop
+    curriculum data date dates decay decimal delimiter dense depth description difference
+    differences dilation distinct draws dtype early edges embed embeddings empty encoder encoding
+    engine environment epoch epochs error errors evaluation every evidence examples excluded expand
+    factor facts features fields file files final finding findings finite first fitted floor fold
+    folder folds follow follows format found fraction from generator global graph groups heads
+    height held hold image_size import imported inputs internal interval jitter jittered keep kept
+    keys kind language large last layer layers learning length level limit list logit loss losses
+    macro majority manual margin match max mean meaning measures median megabytes metadata metric
+    micro middle min minus missing mode modes moved name names naming nearest neither none notes
+    number numbers objective offset optimizer order origin output paired pairs parameter parameters
+    params patch path percent phrasing phrasings place places point points pooler position posterior
+    precision prefix present presentation pretrained probabilities probability process processes
+    project projection prompt prompts proposals proposed public python quality quantiles query
+    question radius range rate ratio ratios read reader reading reason recall recipe reconstruction
+    refusal refused regional regions relative reliability repeat residue right risk rotation rules
+    runs scale scaler score scored scores sd seconds seed seen segmentation selection semantic
+    settings shadow shape shapes shard shards share shares sheet shift short shortened shown
+    shuffled single size sizes small software sono sonoclip source sources space spacing split
+    splits square stability start starts state states step steps storage strata strategy string
+    structure structures subject table tables targets temperature template templates test text texts
+    threads title together token tokenizer tokens top torch tower towers trainable tried truth
+    unmatched unpaired unseen upright val value values verdict version vision visual vocab
+    vocabulary warmup weight weights whole width without words workspace worst wrong years
     """
 )
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sono.curation.core.workspace import Workspace
 
 
+# The groups of commands in `sono --help`, as in the README.
+READ, ANNOTATE, EVALUATE = "Read and grade", "Annotate", "Train and evaluate"
+
+
 @dataclass
 class _Given:
     """Options of this command that its next step repeats."""
@@ -97,7 +101,7 @@ NoVaultOption = Annotated[
     bool,
     typer.Option(
         "--no-vault",
-        help="Export without the vault, so that nothing can be searched for private data.",
+        help="Write without the vault: the output is not searched for private data.",
     ),
 ]
 StrictOption = Annotated[

@@ -62,8 +62,10 @@ def _hash_share(name: str) -> float:
     return int(sha256(name.encode())[:8], 16) / 2**32
 
 
-def overlay(gray: NDArray[np.uint8], masks: Sequence[DrawnMask]) -> NDArray[np.uint8]:
-    """A frame [H, W] as RGB [H, W, 3], with each mask tinted and outlined."""
+def overlay(
+    gray: NDArray[np.uint8], masks: Sequence[DrawnMask], fill: float = FILL
+) -> NDArray[np.uint8]:
+    """A frame [H, W] as RGB [H, W, 3], with each mask outlined, and tinted by the share `fill`."""
     picture = np.repeat(gray[..., None], 3, axis=2)
     thickness = max(1, round(max(gray.shape) / 300))
     for structure, mask, proposed in masks:
@@ -73,7 +75,7 @@ def overlay(gray: NDArray[np.uint8], masks: Sequence[DrawnMask]) -> NDArray[np.u
                 f"equal"
             )
         color = structure_color(structure)
-        tinted = (1 - FILL) * picture[mask] + FILL * np.array(color)
+        tinted = (1 - fill) * picture[mask] + fill * np.array(color)
         picture[mask] = tinted.round().astype(np.uint8)
         found = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
         outlines = [np.asarray(outline, np.int32) for outline in found]
@@ -102,7 +104,7 @@ def contact_sheet(
 
     A tile is gray [H, W] or RGB [H, W, 3]. `structures` are the names of each tile's masks, written
     above its caption in as many lines as they need, with the color of each. The lines of `legend`
-    are below all tiles.
+    are below all tiles, in as many lines as they need.
     """
     columns = max(1, min(columns, len(tiles)))
     rows = max(1, -(-len(tiles) // columns))
@@ -117,7 +119,8 @@ def contact_sheet(
     ]
     below = sum(heights)
     width = columns * (side + SHEET_GAP) - SHEET_GAP
-    sheet = Image.new("RGB", (width, below + SHEET_LINE * len(legend)), "white")
+    notes = [line for text in legend for line in _wrapped(text, font, width)]
+    sheet = Image.new("RGB", (width, below + SHEET_LINE * len(notes)), "white")
     draw = ImageDraw.Draw(sheet)
     for index, ((picture, text), key) in enumerate(zip(tiles, keys, strict=True)):
         row, column = divmod(index, columns)
@@ -131,7 +134,7 @@ def contact_sheet(
             place = (x, y + number * SHEET_LINE)
             ink = FAINT if number or key else INK
             draw.text(place, _fitting(line, font, side), fill=ink, font=font)
-    for number, line in enumerate(legend):
+    for number, line in enumerate(notes):
         place = (0, below + number * SHEET_LINE)
         draw.text(place, _fitting(line, font, sheet.width), fill=INK, font=font)
     stream = BytesIO()
@@ -174,6 +177,18 @@ def _font() -> ImageFont.FreeTypeFont:
     import matplotlib as mpl
 
     return ImageFont.truetype(f"{mpl.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The words of `text` in lines of at most `width` pixels, if no word is wider."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

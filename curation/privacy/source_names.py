@@ -15,6 +15,8 @@ from sono.curation.readers.source import header_of
 SEARCHED = ("path", "root", "private", "persons", "raw_patient", "raw_study", "file_patient",
             "header_facts", "center", "machine")  # fmt: skip
 
+Folder = tuple[bytes, bytes]  # of a file, and the one that was given to `sono qc`
+
 
 @dataclass
 class SourceStrings:
@@ -29,9 +31,9 @@ class SourceStrings:
     @classmethod
     def of(cls, batches: Iterable[pd.DataFrame]) -> "SourceStrings":
         """Collect from the columns SEARCHED of the table, which comes in batches."""
-        found = cls()
+        found, folders = cls(), set[Folder]()
         for sources in batches:
-            found.raw |= raw_strings(sources)
+            found.raw |= raw_strings(sources, folders)
             found.persons |= names_of_persons(sources)
             found.patients |= ids_of_patients(sources)
             found.centers.update(sources["center"].dropna().unique())
@@ -76,21 +78,23 @@ def ids_of_patients(sources: pd.DataFrame) -> set[str]:
     }
 
 
-def raw_strings(sources: pd.DataFrame) -> set[str]:
-    """Every private string as written in the sources, including names of files and folders."""
+def raw_strings(sources: pd.DataFrame, folders: set[Folder]) -> set[str]:
+    """Every private string as written in the sources, including names of files and folders.
+
+    The names of the `folders` that are known are left out, and new ones are added to the set.
+    """
     raw: set[str] = set()
     for strings in sources["private"].dropna():
         raw.update(strings)
     for name in ("raw_patient", "raw_study"):
         raw.update(sources[name].dropna().unique())
-    folders: dict[tuple[bytes, bytes], bytes] = {}  # a file of each; there are fewer than files
-    files: set[bytes] = set()  # their names, which repeat in other folders
+    files: set[bytes] = set()  # names, which repeat in other folders
     for path, root in zip(sources["path"], sources["root"], strict=True):
         folder, _, name = path.rpartition(b"/")
-        folders.setdefault((folder, root), path)
         files.add(name)
-    for (_, root), path in folders.items():
-        raw.update(names_of(path, root))
+        if (folder, root) not in folders:
+            folders.add((folder, root))
+            raw.update(names_of(path, root))
     raw.update(Path(decoded(name)).stem for name in files)
     return raw
 

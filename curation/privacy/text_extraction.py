@@ -92,8 +92,8 @@ def extract_texts(path: Path, suffix: str | None = None) -> Iterator[Text]:
     """
     suffix = path.suffix if suffix is None else suffix
     if suffix == ".parquet":
-        with suppress(pa.ArrowException, OSError):  # not a table: read as bytes
-            yield from list(_table_texts(path, path.stem))
+        with suppress(pa.ArrowException, OSError):  # no table, or a damaged one: read as bytes
+            yield from _table_texts(path, path.stem)
             return
     if suffix == ".safetensors":
         with path.open("rb") as stream:
@@ -118,7 +118,7 @@ def _content_texts(content: bytes, suffix: str, depth: int = 0) -> Iterator[Text
         yield "", _dicom_text(content)
     elif content.startswith(b"PAR1"):  # under another name, or in an archive
         try:
-            yield from list(_table_texts(io.BytesIO(content)))
+            yield from _table_texts(io.BytesIO(content))
         except (pa.ArrowException, OSError):
             yield from (("", decoded(content)), (CLOSED, ""))
     elif (opened := _archive_texts(content, depth)) is not None:

@@ -63,7 +63,7 @@ class Comparison:
         """What the numbers are."""
         return (
             f"Mask {self.mask.replace('_', ' ')}. Differences are those from {self.runs[0]} on the "
-            "same frames; 95 % intervals resample patients. p of a plane: sign changes of "
+            "same frames; 95 % intervals are over patients. p of a plane: sign changes of "
             "patients, corrected by Holm over planes and runs."
         )
 

@@ -224,7 +224,7 @@ def _picture(result: Predictions, readings: Sequence[Reading]) -> bytes:
             continue
         if reading.card is None:
             gray, mask = np.zeros((CARD_SIDE, CARD_SIDE), np.uint8), None
-            note = "not drawn: look at it first"
+            note = "not drawn: may show names"
         else:
             gray, mask, note = reading.card.gray, reading.card.mask, row.mask
         drawn = [] if mask is None else [DrawnMask(row.mask, mask, proposed=True)]

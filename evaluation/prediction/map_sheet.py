@@ -1,5 +1,6 @@
 """The picture of `sono predict --map`: maps of a phrase for a frame, with and without its mask."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import cv2
@@ -53,7 +54,7 @@ def phrase_maps(
             cosine = float(masked_features(model, square[None], given[None])[0] @ text)
             one = _numbers(kind, masked, cosine, made, mask if drawn is not None else None)
             found.append(one)
-            tiles.append((_heat(picture, made, inside, shown), one.words.replace(": ", "\n")))
+            tiles.append((_heat(picture, made, inside, shown), re.sub("[:;] ", "\n", one.words)))
     columns = 3 if drawn is None else 5
     return contact_sheet(tiles, columns, CARD_SIDE, LEGEND), tuple(found)
 
@@ -83,5 +84,5 @@ def _heat(
     values = np.where(inside, values, 0)
     strength = (0.75 * np.abs(values) / max(float(np.abs(values).max()), 1e-9))[..., None]
     color = np.where(values[..., None] > 0, RED, BLUE)
-    lines = overlay(picture, masks)
+    lines = overlay(picture, masks, fill=0)  # a tint would change the colors of the map
     return np.asarray((1 - strength) * lines + strength * color, np.uint8)

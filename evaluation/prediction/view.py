@@ -34,14 +34,15 @@ class PhraseMap:
 
     @property
     def words(self) -> str:
-        """What it is of, its cosine, and the share inside the mask."""
+        """What it is of, its cosine, and its share inside the mask next to that of the area."""
         cosine = f"cosine {self.cosine:.3f}"
         if self.area is None:
             return f"{self.kind} map: {cosine}"
         words = f"{self.kind} map, {'with' if self.masked else 'without'} the mask: {cosine}"
         if self.inside is None:
             return words
-        return f"{words}, {100 * self.inside:.0f} % inside it ({100 * self.area:.0f} % of the area)"
+        share, area = (f"{100 * each:.0f} %" for each in (self.inside, self.area))
+        return f"{words}; {share} inside the mask ({area} of the area)"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,15 @@ class Predictions:
             table.add_row(*_cells(row, len(asked)))
         maps = [Text(each.words) for each in self.maps]
         pictures = [Text(f"picture: {path}") for path in self.written]
-        return Group(table, Text(f"{self.source}."), *maps, *pictures)
+        return Group(table, *map(Text, self._explanations()), *maps, *pictures)
+
+    def _explanations(self) -> Iterator[str]:
+        """What the numbers and codes of the table mean."""
+        yield f"{self.source}. One of the planes is always named, whatever a file shows."
+        if any(row.reasons for row in self.rows):
+            yield "Codes are explained in docs/reasons.md."
+        if len(self.rows) > 1 and self.rows[0].path is None:
+            yield "Files are numbered in the order in which they were read; --names prints paths."
 
 
 def _cells(row: FilePrediction, asked: int) -> Iterator[Text]:

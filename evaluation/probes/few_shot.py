@@ -136,4 +136,4 @@ def below_sentence(rows: Sequence[dict[str, Any]]) -> str:
     below = [row["label"] for row in rows if row["below_zero_shot"]]
     if not below:
         return ""
-    return f"Few-shot falls below zero-shot with {', '.join(below)} patients."
+    return f"The linear probe is worse than zero-shot with {', '.join(below)} patients."

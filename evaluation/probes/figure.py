@@ -9,7 +9,7 @@ from sono.evaluation.plots import ACCENT, INK, MUTED, RIGHT, WRONG, hide_frame, 
 from sono.evaluation.probes.few_shot import PATIENTS
 
 COLORS = {"linear": ACCENT, "prototypes": RIGHT, "blend": WRONG}
-NAMES = {"linear": "linear probe", "prototypes": "image prototypes", "blend": "text and image"}
+NAMES = {"linear": "linear probe", "prototypes": "prototypes", "blend": "blend"}
 
 
 def few_shot_figure(
@@ -37,7 +37,7 @@ def few_shot_figure(
     axes.set_xticks(ticks, [str(number) for number in ticks])
     axes.minorticks_off()
     axes.set_ylim(0, 102)
-    axes.set_xlabel("patients, those for validation among them", fontsize=9, color=INK)
+    axes.set_xlabel("patients, with those for validation", fontsize=9, color=INK)
     axes.set_ylabel("macro Top-1, percent", fontsize=9, color=INK)
     axes.legend(fontsize=8, frameon=False)
     hide_frame(axes)

@@ -22,7 +22,7 @@ from sono.evaluation.probes.measures import Found, measure_classes, measure_site
 from sono.evaluation.probes.segment import measure_masks
 from sono.evaluation.probes.study import BIOMETRY, SITES, Probe, ProbeOptions, open_probe
 from sono.evaluation.result_tables import FOLDER as TABLES
-from sono.evaluation.result_tables import ResultTable, write_tables
+from sono.evaluation.result_tables import ResultTable, title_of, write_tables
 from sono.templates.reports import data_uri, render_report, words
 from sono.training.runtime.memory import reuse_freed_memory
 
@@ -48,9 +48,9 @@ class ProbeResult:
             _view(table) for table in self.found.tables if table.cells and len(table.rows) <= LONG
         ]
         meanings = Table.grid(padding=(0, 2))
-        rows = [row for table in self.found.tables for row in table.rows]
+        named = {name for table in self.found.tables for name in (*table.rows, *table.columns)}
         for word, meaning in words("probes").items():
-            if word in rows:
+            if word in named:
                 meanings.add_row(word.replace("_", " "), meaning)
         notes = [Text(f"- {note}") for note in self.metrics["notes"]]
         sentences = [Text(sentence) for sentence in self.found.sentences]
@@ -109,6 +109,7 @@ def _write(result: ProbeResult) -> None:
         metrics=result.metrics,
         tables=tables,
         words=words("probes"),
+        title_of=title_of,
         figures={title: data_uri(picture) for title, picture in found.figures.items()},
     )
     with atomic_folder(folder) as new:
@@ -130,7 +131,7 @@ def _view(found: ResultTable) -> Table:
     table.add_column(found.labels[0].replace("_", " "), no_wrap=True)
     columns = [name for name in found.columns if not name.endswith("_sd")]
     for name in columns:
-        table.add_column(name.replace("_", " ") or found.unit.name)
+        table.add_column(title_of(name) or found.unit.name)
     for row, cells in found.rows.items():
         values = (cells.get(name) for name in columns)
         texts = ["" if cell is None else found.unit.text(cell.value) for cell in values]

@@ -25,7 +25,7 @@ from sono.evaluation.region_control.measures import (
     unseen_interval,
 )
 from sono.evaluation.region_control.regions import Regions
-from sono.evaluation.statistics.bootstrap import Draws, Interval
+from sono.evaluation.statistics.bootstrap import Draws, Interval, micro
 from sono.evaluation.summaries import points
 
 INERT = 0.999  # mean cosine between two masks of a frame from which the mask changes nothing
@@ -91,7 +91,7 @@ def region_control_results(regions: Regions, how: Draws) -> dict[str, Any]:
         },
         "conflict": _conflict(regions, how),
         "phrasings": words,
-        "structures": structure_rows(data),
+        "structures": structure_rows(data, how),
     }  # fmt: skip
 
 
@@ -110,10 +110,10 @@ def sentence(found: Steering) -> str:
     )
 
 
-def structure_rows(data: RegionFeatures) -> list[dict[str, Any]]:
+def structure_rows(data: RegionFeatures, how: Draws) -> list[dict[str, Any]]:
     """One row per structure: masks, patients, shares of correct names, and the follow rate.
 
-    The shares are among all structures, in three conditions.
+    The shares are in the plane, in three conditions, and under the own mask among all structures.
     """
     hits = {
         name: np.where(data.has(name), naming_hits(data, name), np.nan)
@@ -130,7 +130,12 @@ def structure_rows(data: RegionFeatures) -> list[dict[str, Any]]:
     rows = []
     for index in np.unique(data.structure):
         own = data.structure == index
-        shares = {name: _mean(values[own]) for name, values in columns.items()}
+        shares = {
+            name: mean_interval(data, chosen, how, micro()).as_dict()
+            | counts_of(data, ~np.isnan(chosen))
+            for name, values in columns.items()
+            for chosen in [np.where(own, values, np.nan)]
+        }
         rows.append({"structure": data.structures[index], **counts_of(data, own), **shares})
     return rows
 
@@ -272,11 +277,6 @@ def _share(interval: Interval) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
-    known = values[~np.isnan(values)]
-    return _round(float(known.mean())) if len(known) else None
 
 
 def _round(value: float) -> float | None:

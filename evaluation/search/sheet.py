@@ -63,5 +63,5 @@ def _picture(reading: Reading) -> NDArray[np.uint8]:
 def _lines(hit: Hit) -> list[str]:
     """Rank, cosine, and whether it was seen; the facts; the caption in a few lines."""
     caption = wrap(hit.caption or "", CAPTION_WIDTH, max_lines=CAPTION_LINES, placeholder=" \u2026")
-    first = ", ".join(filter(None, [f"{hit.rank}: {hit.score:.3f}", hit.note]))
+    first = ", ".join(filter(None, [f"{hit.rank}: cosine {hit.score:.3f}", hit.note]))
     return [first, hit.facts, *caption]

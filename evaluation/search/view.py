@@ -45,8 +45,9 @@ class Hit:
     @property
     def facts(self) -> str:
         """Plane, center, and the structure that was found."""
-        found = self.structure and f"by {self.structure}"
-        return ", ".join(filter(None, [self.plane, self.center, found]))
+        center = self.center and f"center {self.center}"
+        found = self.structure and f"found by its {self.structure}"
+        return ", ".join(filter(None, [self.plane, center, found]))
 
     @property
     def texts(self) -> Iterator[str]:

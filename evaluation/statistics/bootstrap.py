@@ -80,9 +80,10 @@ class Sample:
     classes: Indices
     clusters: Indices
 
-    def is_whole(self) -> bool:
-        """Whether all columns hold hits and misses, or their differences."""
-        return bool(np.isin(self.values, (-1, 0, 1)).all())
+    def is_whole(self, statistic: Statistic) -> bool:
+        """Whether the columns of `statistic` hold hits and misses, or their differences."""
+        column = statistic.column if isinstance(statistic, Mean) else slice(None)
+        return bool(np.isin(self.values[:, column], (-1, 0, 1)).all())
 
     def per_cluster(self) -> tuple[Reals, Reals]:
         """Sums [clusters, classes, columns] and counts [clusters, classes]."""
@@ -170,7 +171,7 @@ def clustered_intervals(
             tail = _tail(statistic, counts, how.level)
             low, high = np.quantile(drawn[name], [tail, 1 - tail])
             found[name] = Interval(point, float(low), float(high))
-            if low == high and sample.is_whole() and statistic != NUMBER:
+            if low == high and sample.is_whole(statistic) and statistic != NUMBER:
                 found[name] = _widened(found[name], statistic, counts, how.level)
     return found
 
@@ -190,7 +191,8 @@ def _tail(statistic: Statistic, counts: Reals, level: float) -> float:
 def _widened(found: Interval, statistic: Statistic, counts: Reals, level: float) -> Interval:
     """The exact interval of hits that are equal in all images, where a bootstrap shows no width."""
     miss = unseen_share(Mean().answers(counts[..., None], counts), level)
-    least = -1.0 if statistic == DIFFERENCE else 0.0
+    signed = isinstance(statistic, Mean) and statistic.kind == "difference"
+    least = -1.0 if signed else 0.0
     return Interval(found.point, max(least, found.low - miss), min(1.0, found.high + miss))
 
 

@@ -48,18 +48,6 @@ def predict(scores: Reals) -> NDArray[np.int64]:
     return np.where(shared, UNDECIDED, best).astype(np.int64)
 
 
-def per_class_accuracy(
-    hits: NDArray[np.bool_], truth: Indices, classes: int
-) -> NDArray[np.float64]:
-    """The share of hits in each class [classes]; NaN for a class without images."""
-    counts = np.bincount(truth, minlength=classes)
-    right = np.bincount(truth, weights=hits, minlength=classes)
-    shares: NDArray[np.float64] = np.divide(
-        right, counts, out=np.full(classes, np.nan), where=counts > 0
-    )
-    return shares
-
-
 def confusion(predicted: Indices, truth: Indices, classes: int) -> NDArray[np.int64]:
     """Counts [classes, classes + 1]: rows are true classes, columns predictions.
 

@@ -36,6 +36,8 @@ def classify(frame: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None) ->
     features = session.run(None, given)[0][0]
     features = features / np.linalg.norm(features)
     scale = np.exp(read_json("model.json")["logit_scale"])
+    if (FOLDER / "calibration.json").exists():
+        scale /= read_json("calibration.json")["temperature"]
     logits = scale * (np.load(FOLDER / "planes.npy") @ features)
     shares = np.exp(logits - logits.max())
     names = [plane["name"] for plane in read_json("planes.json")]

@@ -6,6 +6,7 @@ import pytest
 from sono.evaluation.statistics.bootstrap import (
     NUMBER,
     Draws,
+    Mean,
     Sample,
     cluster_index,
     clustered_interval,
@@ -73,6 +74,17 @@ def test_equal_answers_give_an_exact_interval_and_not_one_without_width() -> Non
         assert vars(right) == pytest.approx({"point": 1.0, "low": 1 - unseen, "high": 1.0})
         wrong = clustered_interval(~hits, classes, own, statistic)
         assert vars(wrong) == pytest.approx({"point": 0.0, "low": 0.0, "high": unseen})
+
+
+def test_equal_answers_have_an_exact_interval_next_to_columns_of_other_numbers() -> None:
+    """The column of differences is not the first one, and another column has fractions."""
+    patients = np.arange(30)
+    values = np.column_stack([np.linspace(0, 1, 30), np.zeros(30)])
+    sample = Sample(values, np.zeros(30, np.int64), patients)
+    change = Mean(1, kind="difference")
+    found = clustered_intervals(sample, {"change": change})["change"]
+    unseen = 1 - 0.025 ** (1 / 30)
+    assert vars(found) == pytest.approx({"point": 0.0, "low": -unseen, "high": unseen})
 
 
 def test_cosines_that_are_all_one_are_no_share_of_right_answers() -> None:

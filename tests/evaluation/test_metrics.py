@@ -10,7 +10,6 @@ from sono.evaluation.statistics.metrics import (
     constant_guess,
     macro_f1,
     majority_class,
-    per_class_accuracy,
     predict,
     top_k_accuracy,
     top_k_hits,
@@ -62,11 +61,6 @@ def test_macro_f1_by_hand() -> None:
     matrix = np.array([[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
     assert macro_f1(matrix) == pytest.approx((4 / 6 + 2 / 4) / 2)
     assert macro_f1(np.stack([matrix, 2 * matrix])).shape == (2,)
-
-
-def test_recall_of_a_class_without_images_is_nan() -> None:
-    recalls = per_class_accuracy(np.array([True, False, True]), np.array([0, 0, 2]), 3)
-    np.testing.assert_array_equal(recalls, [0.5, np.nan, 1.0])
 
 
 def test_majority_class_names_the_training_majority_not_the_test_one() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +16,11 @@ from safetensors.torch import load, save
 from sono.annotation.release.card_config import CardConfig
 from sono.curation.core.atomic import write_text
 from sono.curation.core.errors import SonoError
+from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.checklist import answers, checklist
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
-from sono.evaluation.model_card import write_model_card
+from sono.evaluation.model_card import card_text, write_model_card
 from sono.evaluation.partitions import machine_counts, partition_rows
 from sono.evaluation.run_facts import run_facts
 from sono.evaluation.selection import Target
@@ -38,6 +40,26 @@ def trained(tmp_path: Path) -> Workspace:
     return study
 
 
+def check_other_weights(study: Workspace, card: Path) -> None:
+    """Weights replaced since, as by `sono train --resume`, and what a kill has left."""
+    run = card.parent
+    weights = run / "best" / "model.safetensors"
+    content = weights.read_bytes()
+    (run / "eval/B").rename(run / "eval/M%C3%BC")
+    weights.write_bytes(save(load(content) | {"towers.logit": torch.zeros(1)}))
+    left = run / "eval/.tmp-B-new"
+    left.mkdir()
+    (left / "metrics.json").write_text("{}")
+    changed = write_model_card(study, "toy")
+    text = changed.path.read_text(encoding="utf-8")
+    assert changed.evaluations == ("M%C3%BC",) and "SCORED WITH EARLIER WEIGHTS" in text
+    assert "- M%C3%BC: these are the scores of earlier weights of the run; run `sono ev" in text
+    assert "[M%C3%BC](eval/M%25C3%25BC/report.html)" in text
+    weights.write_bytes(content)
+    (run / "eval/M%C3%BC").rename(run / "eval/B")
+    assert "EARLIER" not in write_model_card(study, "toy").path.read_text()
+
+
 def test_the_card_has_the_numbers_of_the_evaluation_and_what_the_study_states(
     trained: Workspace,
 ) -> None:
@@ -50,15 +72,23 @@ def test_the_card_has_the_numbers_of_the_evaluation_and_what_the_study_states(
     assert first.items_filled < 0.8 * first.items_knowable
 
     metrics = evaluate(trained, EvaluationOptions(target=Target("B"))).metrics
+    facts = run_facts(first.path.parent, trained.accepted_images())
     write_text(trained.config_path, f'{SETTINGS}[card]\nfunding = "a grant | of two"\n')
     second = write_model_card(trained, "toy")
     text = second.path.read_text(encoding="utf-8")
     top1 = metrics["groups"][0]["modes"]["all_one"]["top1_macro"]
     limits = f"[{100 * top1['low']:.1f}, {100 * top1['high']:.1f}]"
-    assert f"| [B](eval/B/report.html) | 20 | {100 * top1['point']:.1f} {limits} |" in text
+    assert f"| [B](eval/B/report.html) | 20 | 5 | {100 * top1['point']:.1f} {limits} |" in text
+    # the score of the checkpoint is a mean of two accuracies, not Top-1 of planes alone
+    assert "of 1: the highest Top-1 macro on validation frames, the mean of planes and of" in text
+    assert "| started from | random weights |" in text
     assert metrics["region_control"]["verdict"]["text"] in text
     assert "| center B | 20 | 5 | unknown | 2 | unknown | unknown | unknown |" in text
-    assert "| femur | 6 |" in text and "| held-out centers | B |" in text
+    # planes have their names, as in the other reports
+    eyes = replace(facts, info=replace(facts.info, planes_seen={"eye": 2}))
+    asked = list(answers(eyes, CardConfig()))
+    assert "| femur | 6 |" in text and "| orbits | 2 |" in card_text(eyes, asked, PlaneTable())
+    assert "| held-out centers | B |" in text
     assert "| Was it tested on a center that it has not seen? | B |" in text
     assert "| Who funded it? | a grant \\| of two |" in text
     assert "Who funded it?" not in second.not_stated
@@ -68,22 +98,7 @@ def test_the_card_has_the_numbers_of_the_evaluation_and_what_the_study_states(
     assert text.count("| funding | answered | a grant \\| of two | `[card]` of sono.toml |") == 3
     assert "| 32 | test on internal data | open | not measured |" in text
     assert "| What are they? | in the table of results above, and for each plane | [B](ev" in text
-    # weights that were replaced since, as by `sono train --resume`, and what a kill has left
-    weights = first.path.parent / "best" / "model.safetensors"
-    content = weights.read_bytes()
-    (first.path.parent / "eval/B").rename(first.path.parent / "eval/M%C3%BC")
-    weights.write_bytes(save(load(content) | {"towers.logit": torch.zeros(1)}))
-    left = first.path.parent / "eval/.tmp-B-new"
-    left.mkdir()
-    (left / "metrics.json").write_text("{}")
-    changed = write_model_card(trained, "toy")
-    text = changed.path.read_text(encoding="utf-8")
-    assert changed.evaluations == ("M%C3%BC",) and "SCORED WITH EARLIER WEIGHTS" in text
-    assert "- M%C3%BC: these are the scores of earlier weights of the run; run `sono ev" in text
-    assert "[M%C3%BC](eval/M%25C3%25BC/report.html)" in text
-    weights.write_bytes(content)
-    (first.path.parent / "eval/M%C3%BC").rename(first.path.parent / "eval/B")
-    assert "EARLIER" not in write_model_card(trained, "toy").path.read_text()
+    check_other_weights(trained, first.path)
     # without validation frames no temperature is fitted, and the card shows the error before
     measured = first.path.parent / "eval/B/metrics.json"
     old = json.loads(measured.read_text())

@@ -16,12 +16,12 @@ from sono.curation.core.errors import SonoError
 from sono.curation.core.geometry import letterbox, letterbox_mask
 from sono.curation.core.workspace import Workspace
 from sono.curation.imaging.quality import QualityConfig
-from sono.evaluation.calibrate import FILE, Calibration, load_calibration, save_calibration
+from sono.evaluation.calibrate import Calibration, load_calibration, save_calibration
 from sono.evaluation.prediction.files import PredictOptions, predict_files
 from sono.evaluation.prediction.reading import CARD_SIDE, ReadTask, read_file, spread
 from sono.evaluation.prediction.view import Predictions
 from sono.training.model.architectures import ModelConfig
-from sono.training.model.checkpoints import RunInfo, save_model, write_run
+from sono.training.model.checkpoints import CALIBRATION, RunInfo, save_model, write_run
 from sono.training.model.mask_clip import MaskClip
 
 
@@ -73,6 +73,7 @@ def test_no_name_is_printed_or_kept_unless_it_is_asked_for(place: Path) -> None:
     console.print(found)
     shown = console.export_text() + json.dumps(found.as_dict())
     assert "Okonkwo" not in shown and "IM_" not in shown and str(place) not in shown
+    assert "--names prints paths" in shown and "always named" in shown
     assert sorted(place.rglob("*")) == before
     assert predicted(place, "raw", names=True).rows[2].path == str(place / "raw" / "Okonkwo.txt")
 
@@ -166,14 +167,16 @@ def test_the_temperature_of_the_checkpoint_is_used(place: Path, tmp_path: Path) 
         save_calibration(place / "run" / "best", Calibration(1e6, 30, 4, 24))
         flat = predicted(place, "raw/IM_0.png")
     finally:
-        (place / "run" / "best" / FILE).unlink()
+        (place / "run" / "best" / CALIBRATION).unlink()
     assert "fitted on 30 validation frames of 4 patients" in flat.source
     assert flat.rows[0].planes[0].value == pytest.approx(1 / 24, abs=1e-4)
     assert sharp.rows[0].planes[0].value > 1 / 24 + 1e-3
-    (tmp_path / FILE).write_text('{"temperature": 0}')
+    (tmp_path / CALIBRATION).write_text('{"temperature": 0}')
     with pytest.raises(SonoError, match=r"calibration\.json: damaged.*run `sono eval` again"):
         load_calibration(tmp_path)
-    (tmp_path / FILE).write_text('{"temperature": 0, "frames": 1, "patients": 1, "planes": 24}')
+    (tmp_path / CALIBRATION).write_text(
+        '{"temperature": 0, "frames": 1, "patients": 1, "planes": 24}'
+    )
     with pytest.raises(SonoError, match="run `sono eval` again"):
         load_calibration(tmp_path)
 

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from sono.evaluation.calibrate import Calibration
 from sono.evaluation.examples import hardest_frames
 from sono.evaluation.probabilities import Frames, probability_results, refusal_measures
-from sono.evaluation.probability_plots import probabilities_plot
+from sono.evaluation.probability_plots import curves, probabilities_plot
 from sono.evaluation.statistics.bootstrap import Draws
 from sono.evaluation.summaries import Scored
 
@@ -39,6 +39,8 @@ def test_without_a_temperature_that_of_training_is_measured_and_said(
 ) -> None:
     found = probability_results(*known, None, None, HOW)
     assert set(found["measures"]) == {"training"} and found["temperature"] is None
+    bins = found["reliability"]["training"]
+    assert set(curves({"training": bins, "fitted": bins})) == {"training"}
     assert found["source"] == "not fitted: no validation frames of two planes"
     assert probabilities_plot(found).startswith(b"<?xml")
 

@@ -190,9 +190,10 @@ def test_a_model_that_reads_the_pixels_under_the_mask_steers(run: Run) -> None:
     assert control["cosine"]["between_masks"]["point"] == 0
     assert control["conditions"]["moved"]["masks"] == control["masks"] == 48
     assert control["conflict"]["neither"]["point"] == 1  # its features know no plane
-    assert {row["structure"]: row["own"] for row in control["structures"]} == dict.fromkeys(
-        sorted(LEVELS), 1.0
-    )
+    assert {
+        row["structure"]: row["own"]["point"] for row in control["structures"]
+    } == dict.fromkeys(sorted(LEVELS), 1.0)
+    assert all(row["own"]["low"] < 1 for row in control["structures"])
 
 
 def test_a_model_whose_mask_filters_are_cut_is_said_not_to_steer(run: Run) -> None:

@@ -18,7 +18,13 @@ from sono.curation.privacy.gate import check_folder
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.evaluation.modes import MODES
 from sono.evaluation.region_control.measures import CONDITIONS
-from sono.evaluation.result_tables import PERCENT, POINTS, Cell, ResultTable
+from sono.evaluation.result_tables import (
+    PERCENT,
+    POINTS,
+    Cell,
+    ResultTable,
+    distinct_names,
+)
 from sono.evaluation.selection import Target
 from sono.evaluation.statistics.bootstrap import Interval
 from sono.templates.reports import row_words
@@ -78,6 +84,18 @@ def test_every_number_of_the_scores_is_in_a_csv_file(quick: Workspace) -> None:
     assert answers["answers"].sum() == found.metrics["frames"]
 
 
+def test_the_same_numbers_are_shown_once_if_all_planes_are_present() -> None:
+    scores = dict.fromkeys(("top1_macro", "top1_macro_of_2"))
+    metrics = {
+        "planes": ["femur", "eye"],
+        "candidates": ["femur", "eye"],
+        "compared_metric": "top1_macro",
+        "groups": [{"modes": {"all_one": scores}}],
+    }
+    assert distinct_names(metrics) == ["top1_macro"]
+    assert distinct_names(metrics | {"planes": ["eye"]}) == [*scores]
+
+
 def test_every_table_is_written_and_linked_and_earlier_ones_are_removed(quick: Workspace) -> None:
     both = evaluate(quick, EvaluationOptions(modes=("empty",)))
     assert (both.folder / "tables" / "confusion_empty.csv").is_file()
@@ -86,6 +104,10 @@ def test_every_table_is_written_and_linked_and_earlier_ones_are_removed(quick: W
     assert written == set(found.tables) and "confusion_empty" not in written
     text = (found.folder / "report.html").read_text(encoding="utf-8")
     assert all(f'href="tables/{name}.csv"' in text for name in written)
+    best = found.tables["top1_macro"].cells[0].value
+    assert f"Top-1 macro without a mask {PERCENT.limits(best)}</p>" in text
+    assert "(1 row, " in text and "(1 rows, " not in text
+    assert "<td>checkpoint</td>" in text
 
 
 def add_masks_of_a_second_structure(study: Workspace) -> None:

@@ -41,10 +41,10 @@ def test_groups_have_their_scores_and_the_worst_is_named(
     found = stratum_results(scored, frames, Draws(100))
     rows = {row["group"]: row for row in found["groups"]}
     points = {name: row["top1_micro"]["point"] for name, row in rows.items()}
-    assert points["machine M1"] == points["without overlay"] == 1.0
-    assert points["machine M2"] == points["with overlay"] == 0.5
-    assert (rows["with overlay"]["images"], rows["with overlay"]["clusters"]) == (40, 20)
-    assert found["worst"] in ("machine M2", "with overlay", "pixels above 0.233 mm")
+    assert points["machine M1"] == points["without code overlay"] == 1.0
+    assert points["machine M2"] == points["with code overlay"] == 0.5
+    assert (rows["with code overlay"]["images"], rows["with code overlay"]["clusters"]) == (40, 20)
+    assert found["worst"] in ("machine M2", "with code overlay", "pixels above 0.233 mm")
     # M3 is one patient; one sector and one band of ages are no groups to compare
     assert "machine M3" not in rows and found["left_out"] == 1
     assert not any(name.startswith(("sector", "before")) for name in rows)
@@ -118,7 +118,7 @@ def test_a_pair_that_is_one_of_its_groups_or_small_is_not_shown(
         "machine M1, pixels of 0.167 to 0.233 mm",
         "machine M2, pixels of 0.167 to 0.233 mm",
         "machine M2, pixels above 0.233 mm",
-        "pixels of 0.167 to 0.233 mm, with overlay",
+        "pixels of 0.167 to 0.233 mm, with code overlay",
     }
     assert found["pairs_left_out"] == 0
     few = frames.assign(machine=["M1"] * 50 + ["M2"] * 30)

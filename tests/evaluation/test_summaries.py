@@ -143,8 +143,13 @@ def test_class_rows_count_images_patients_and_training(scored: Scored) -> None:
         10,
         9,
     )
-    assert row["recall"] == {"all_one": 0.5, "proposed": 1.0, "annotated": 1.0}
-    assert class_rows(scored, {})[1]["recall"]["annotated"] is None
+    assert {mode: each["point"] for mode, each in row["recall"].items()} == {
+        "all_one": 0.5,
+        "proposed": 1.0,
+        "annotated": 1.0,
+    }
+    assert row["recall"]["all_one"]["low"] < 0.5 < row["recall"]["all_one"]["high"]
+    assert class_rows(scored, {})[1]["recall"]["annotated"]["point"] is None
 
 
 def test_confusion_covers_the_images_of_the_mode(scored: Scored) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from sono import __version__
 from sono.annotation.captions import CaptionConfig
-from sono.curation.core.atomic import file_sha256
+from sono.curation.core.atomic import file_sha256, read_regular, write_bytes
 from sono.curation.core.atomic_folders import new_folder
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_folder, check_privacy
@@ -18,7 +18,9 @@ from sono.training.interop.export_onnx import export_onnx
 from sono.training.interop.export_sonoclip import export_sonoclip
 from sono.training.interop.onnx_folder import write_planes
 from sono.training.model.checkpoints import (
+    CALIBRATION,
     RunInfo,
+    chosen_checkpoint,
     load_model,
     own_run,
     run_folder,
@@ -112,7 +114,17 @@ def export_model(
         if to == "onnx":
             planes, templates = workspace.planes().planes, load_templates(info.template)
             files = export_onnx(model, new) + write_planes(model, planes, templates, new)
+            files += _copy_calibration(folder, new)
         else:
             files = export_sonoclip(model, new)
         searched = check_folder(workspace, new)
     return ExportSummary(info.name, to, tuple(out / file.name for file in files), searched)
+
+
+def _copy_calibration(folder: Path, out: Path) -> tuple[Path, ...]:
+    """Copy the temperature of the probabilities, if `sono eval` has fitted one."""
+    file = chosen_checkpoint(folder) / CALIBRATION
+    if not file.exists():
+        return ()
+    write_bytes(out / CALIBRATION, read_regular(file))
+    return (out / CALIBRATION,)

@@ -39,6 +39,7 @@ WEIGHTS, MODEL, RUN, STATE = "model.safetensors", "model.json", "run.json", "opt
 # optional: the adapters, the configuration of a BERT
 ADAPTERS, TEXT = "lora.safetensors", "text"
 SUMMARY = "summary.json"  # of a finished run
+CALIBRATION = "calibration.json"  # of a checkpoint folder, so that a new checkpoint removes it
 FAILED = "failed.json"  # the batch at which a run failed
 BEST, END, LAST = "best", "end", "last"
 BEGUN = (RUN, "log.csv", "tensorboard")  # what a run writes before its first checkpoint

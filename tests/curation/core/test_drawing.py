@@ -25,6 +25,9 @@ def test_the_inside_is_tinted_the_outline_is_colored_and_the_rest_is_left() -> N
     assert picture[5, 5].tolist() == [100, 100, 100]
     assert picture[10, 20].tolist() == color.tolist()
     assert picture[20, 20].tolist() == (0.85 * 100 + 0.15 * color).round().astype(int).tolist()
+    outlined = overlay(np.full((40, 40), 100, np.uint8), [DrawnMask("femur", mask)], fill=0)
+    assert outlined[20, 20].tolist() == [100, 100, 100]
+    assert outlined[10, 20].tolist() == color.tolist()
 
 
 def test_a_proposal_is_dashed_and_a_reviewed_mask_solid() -> None:
@@ -44,6 +47,12 @@ def test_a_legend_is_below_the_tiles() -> None:
     plain, legend = (pixels(contact_sheet(tiles, 12, 20, lines)) for lines in ((), LEGEND))
     assert (legend[: len(plain)] == plain).all()
     assert legend[len(plain) :].min() < 100
+
+
+def test_a_legend_that_is_wider_than_the_sheet_has_more_lines() -> None:
+    tiles = [(np.full((120, 120), 50, np.uint8), "x")]
+    short, long = (contact_sheet(tiles, 1, 120, [text]) for text in ("word", "word " * 30))
+    assert len(pixels(long)) - len(pixels(short)) > 60  # an ellipsis would cut it
 
 
 def test_every_structure_is_named_next_to_its_color() -> None:

@@ -24,7 +24,7 @@ from sono.curation.core.errors import PrivacyError
 from sono.curation.core.reasons import REASONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
-from sono.curation.privacy.source_names import names_of, raw_strings
+from sono.curation.privacy.source_names import SourceStrings, names_of
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers import archive_formats
 from sono.curation.readers.archives import file_of
@@ -579,7 +579,7 @@ def test_nothing_private_of_an_archive_reaches_the_workspace(tmp_path: Path) -> 
     (raw / "b.tgz").write_bytes(tarred({"b.png": other}, "w:gz", uname="hawksworth"))
     study = Workspace.create(tmp_path / "study")
     run_qc(study, QcOptions(raw), Engine(jobs=1))
-    known = raw_strings(study.sources())
+    known = SourceStrings.of([study.sources()]).raw
     assert {"Ostrander_Beatrix", "Fennimore", "Quillfeather"} <= known
     assert {"from Dr Thistlewood", "hawksworth"} <= known
     for file in study.root.rglob("*"):

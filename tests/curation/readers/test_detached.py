@@ -14,7 +14,7 @@ from volume_files import meta_image, nrrd
 
 from sono.curation.core.engine import Engine
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.source_names import raw_strings
+from sono.curation.privacy.source_names import SourceStrings
 from sono.curation.qc import QcOptions, QcSummary, run_qc
 from sono.curation.readers.files import list_sources, peek_source, read_source, stamp_of
 from sono.curation.readers.source import Limits
@@ -263,5 +263,5 @@ def test_other_files_of_this_ending_are_not_called_pixels(tmp_path: Path) -> Non
 def test_texts_of_a_refused_header_are_private(kind: str, tmp_path: Path) -> None:
     written(tmp_path / "raw", {f"a.{kind}": header(kind, "Quillfeather.raw", Comment="Agatha Doe")})
     run(tmp_path)
-    strings = raw_strings(Workspace(tmp_path / "study").sources())
+    strings = SourceStrings.of([Workspace(tmp_path / "study").sources()]).raw
     assert {"Quillfeather", "Agatha Doe"} <= strings

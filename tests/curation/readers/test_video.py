@@ -17,7 +17,7 @@ from sono.curation.core.reasons import REASONS
 from sono.curation.core.workspace import Workspace
 from sono.curation.imaging.analysis import AnalysisTask, analyze
 from sono.curation.imaging.quality import QualityConfig
-from sono.curation.privacy.source_names import raw_strings
+from sono.curation.privacy.source_names import SourceStrings
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers.files import ReadResult, peek_source, read_source
 from sono.curation.readers.source import Limits
@@ -199,7 +199,7 @@ def test_no_metadata_reaches_the_workspace_and_the_gate_searches_for_it(tmp_path
     study = Workspace.create(tmp_path / "study")
     summary = run_qc(study, QcOptions(raw), Engine(jobs=1))
     assert summary.files == 1 and summary.frames == 12
-    assert set(tags.values()) <= raw_strings(study.sources())
+    assert set(tags.values()) <= SourceStrings.of([study.sources()]).raw
     for file in study.root.rglob("*"):
         if file.is_file():
             content = file.read_bytes()

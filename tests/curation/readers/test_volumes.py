@@ -15,7 +15,7 @@ from volume_files import KINDS, meta_image, nifti, nrrd, written
 from sono.curation.core.engine import Engine
 from sono.curation.core.reasons import REASONS
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.source_names import raw_strings
+from sono.curation.privacy.source_names import SourceStrings
 from sono.curation.qc import QcOptions, run_qc
 from sono.curation.readers.files import ReadResult, peek_source, read_source
 from sono.curation.readers.source import DEFAULT_LIMITS, Limits
@@ -421,7 +421,7 @@ def test_nothing_private_of_a_header_reaches_the_workspace(tmp_path: Path) -> No
     study = Workspace.create(tmp_path / "study")
     summary = run_qc(study, QcOptions(raw), Engine(jobs=1))
     assert summary.statuses == {"accepted": 4}
-    assert "Quillfeather Agatha" in raw_strings(study.sources())
+    assert "Quillfeather Agatha" in SourceStrings.of([study.sources()]).raw
     for file in study.root.rglob("*"):
         if file.is_file():
             text = file.read_bytes().lower()

@@ -14,7 +14,7 @@ from video_files import fan
 from sono.curation.core.engine import Engine
 from sono.curation.core.planes import PlaneTable
 from sono.curation.core.workspace import Workspace
-from sono.curation.privacy.source_names import raw_strings
+from sono.curation.privacy.source_names import SourceStrings
 from sono.curation.qc import QcOptions, QcSummary, run_qc
 from sono.curation.readers.archives import raw_name
 from sono.curation.readers.files import list_sources
@@ -70,7 +70,7 @@ def test_the_encoding_that_the_records_show_is_named_and_not_applied(
     assert f"unzip -O {encoding}" in remark and "study.zip/" in remark
     assert summary.reasons["no_record"] == 2
     study = Workspace(tmp_path / "study")
-    assert {Path(name).stem for name in names} <= raw_strings(study.sources())
+    assert {Path(name).stem for name in names} <= SourceStrings.of([study.sources()]).raw
     table = read_records(tmp_path / "records.csv", RecordsConfig.model_validate({}), PlaneTable())
     found, _ = match_raw(tmp_path / "raw", table, tmp_path / "records.csv", MatchOptions())
     assert f"read as {encoding}" in found.unclear_names and "xxx" not in found.unclear_names

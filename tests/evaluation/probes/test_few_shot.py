@@ -94,7 +94,7 @@ def test_a_probe_below_zero_shot_is_stated() -> None:
     study, given = shown(noise=2.5, text_noise=0.0)
     rows = few_shot(study, given, seed=0)
     assert rows[0]["below_zero_shot"]
-    assert below_sentence(rows).startswith("Few-shot falls below zero-shot with 2")
+    assert below_sentence(rows).startswith("The linear probe is worse than zero-shot with 2")
     without = few_shot(study, Shown(given.features), seed=0)
     assert below_sentence(without) == ""
     assert set(without[0]["methods"]) == {"linear", "prototypes"}

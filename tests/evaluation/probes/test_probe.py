@@ -46,6 +46,7 @@ def test_planes_are_read_the_controls_are_worse_and_all_of_it_is_written(probed:
     assert result.folder == folder
     page = (folder / "report.html").read_text()
     assert "data:image/svg+xml" in page and "shuffled labels" in page
+    assert "Top-1 macro</th>" in page and "blend: the same with the text" in page
     assert (folder / "few_patients.svg").read_text().startswith("<?xml")
     table = pd.read_csv(folder / "tables" / "scores.csv").set_index(["method", "metric"])
     assert table.loc[("linear", "top1_macro"), "percent"] == 100

@@ -54,6 +54,9 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     umask = os.umask(0o077)
     export_onnx(model, out)
     write_planes(model, PLANES, load_templates("standard"), out)
+    fitted = {"temperature": 1.7, "frames": 9, "patients": 3, "planes": len(PLANES)}
+    for place in (folder / "end", out):
+        write_text(place / "calibration.json", json.dumps(fitted))
     os.umask(umask)
     return folder
 
@@ -61,7 +64,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.slow
 def test_under_umask_077_every_file_is_for_its_owner_alone(run: Path) -> None:
     files = list(run.with_name("out").iterdir())
-    assert len(files) == 8
+    assert len(files) == 9
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
@@ -155,7 +158,8 @@ def test_an_export_has_what_makes_the_graphs_usable(
     folder = own_study.runs / "run"
     save_model(folder / "end", MaskClip(ModelConfig(name=tiny)))
     write_run(folder, RunInfo("run", "standard", (), (), frozenset(), frozenset(), {}, "", {}, {}))
+    write_text(folder / "end" / "calibration.json", "{}")
     summary = model_runs.export_model(own_study, folder, tmp_path / "out", "onnx")
     written = {file.name for file in (tmp_path / "out").iterdir()}
     assert {file.name for file in summary.files} == written
-    assert written == {"planes.json", "planes.npy", "tokens.npy", *PAGES}
+    assert written == {"planes.json", "planes.npy", "tokens.npy", "calibration.json", *PAGES}
