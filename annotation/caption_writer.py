@@ -3,10 +3,10 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from sono.annotation.caption_facts import (
     DAYS_A_WEEK,
@@ -17,6 +17,7 @@ from sono.annotation.caption_facts import (
 )
 from sono.annotation.findings import PLACES, Places, spoken
 from sono.annotation.lint import LintRules, lint
+from sono.curation.core.column_values import LEVELS
 from sono.templates.caption_values import Values
 from sono.templates.loader import MAX_TEXT_CHARS, CaptionTemplates
 
@@ -41,6 +42,20 @@ class Caption:
     def state(self) -> str | None:
         """What a reviewer decided on the caption."""
         return self.review.get("state")
+
+
+class _Used(NamedTuple):
+    """The values that a template depends on, and whether it needs these facts for them."""
+
+    names: frozenset[str]
+    days: bool
+    weeks: bool
+    structures: bool
+
+    @classmethod
+    def of(cls, names: frozenset[str]) -> "_Used":
+        days = bool(names & {"ga", "days", "tier"})
+        return cls(names, days, days or "weeks" in names, bool(names & {"structures", "tier"}))
 
 
 @dataclass
@@ -76,17 +91,19 @@ class CaptionWriter:
 
     def _relevant(self, facts: Facts) -> Facts:
         """Drop facts that the template does not use, so that fewer captions are rendered."""
-        names = self.templates.names(facts.level)
-        age = facts.ga_days
-        if not names & {"ga", "days", "weeks", "tier"}:
-            age = None
-        elif not names & {"ga", "days", "tier"} and age is not None:
-            age = age // DAYS_A_WEEK * DAYS_A_WEEK
+        used, age = self._used[facts.level], facts.ga_days
+        if age is not None and not used.days:
+            age = age // DAYS_A_WEEK * DAYS_A_WEEK if used.weeks else None
         return facts._replace(
             ga_days=age,
-            structures=facts.structures if names & {"structures", "tier"} else (),
-            biometry=tuple(size for size in facts.biometry if size[0] in names),
+            structures=facts.structures if used.structures else (),
+            biometry=tuple([size for size in facts.biometry if size[0] in used.names]),
         )
+
+    @cached_property
+    def _used(self) -> dict[str, "_Used"]:
+        """What the template of each level depends on."""
+        return {level: _Used.of(self.templates.names(level)) for level in LEVELS}
 
     def _write(self, facts: Facts) -> Caption:
         fitted, values, text = self._fit(facts)

@@ -230,7 +230,7 @@ def _captions_of(
                 facts = recorded._replace(structures=structures)
                 for mask_id, structure in ((None, None), *own):
                     place = (image_id, mask_id)
-                    stated = facts._replace(structure=structure)
+                    stated = facts if structure is None else facts._replace(structure=structure)
                     for phrasings in writers:
                         templates = phrasings[0].templates
                         writer = phrasings[templates.phrasing(mask_id or image_id, seed)]
@@ -268,12 +268,18 @@ def _table(batch: list[Placed]) -> pd.DataFrame:
             "tier": [one.tier for one in captions],
             "tokens": pd.array([one.tokens for one in captions], dtype="Int32"),
             "fields": pd.Series([list(one.fields) for one in captions], dtype=object),
-            **{
-                name: pd.array([one.review.get(name) for one in captions], dtype="str")
-                for name in REVIEWED
-            },
+            **_reviews(captions),
         }
     )
+
+
+def _reviews(captions: Sequence[Caption]) -> dict[str, object]:
+    """The columns of what reviewers decided on captions, which is nothing on most."""
+    if not any(one.review for one in captions):
+        return dict.fromkeys(REVIEWED, pd.array([None] * len(captions), dtype="str"))
+    return {
+        name: pd.array([one.review.get(name) for one in captions], dtype="str") for name in REVIEWED
+    }
 
 
 class _Tally:
