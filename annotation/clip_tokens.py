@@ -40,13 +40,23 @@ def clip_token_counter() -> Callable[[str], int]:
 
 
 def _tokens(piece: str, ranks: Mapping[Pair, int]) -> int:
-    """The number of tokens after all merges: each time the pair that was learned first."""
+    """The number of tokens after all merges: each time the pair that was learned first.
+
+    All places of the pair are merged at once, so a long run of letters is no quadratic search.
+    """
     parts = [*piece[:-1], f"{piece[-1]}</w>"]
     while len(parts) > 1:
-        rank, at = min((ranks.get(pair, math.inf), at) for at, pair in enumerate(pairwise(parts)))
-        if rank == math.inf:
+        first = min(pairwise(parts), key=lambda pair: ranks.get(pair, math.inf))
+        if first not in ranks:
             break
-        parts[at : at + 2] = ["".join(parts[at : at + 2])]
+        merged: list[str] = []
+        left = iter(range(len(parts)))
+        for at in left:
+            pair = tuple(parts[at : at + 2])
+            merged.append("".join(pair) if pair == first else parts[at])
+            if pair == first:
+                next(left)
+        parts = merged
     return len(parts)
 
 

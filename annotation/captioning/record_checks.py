@@ -35,14 +35,36 @@ REMARKS = MappingProxyType(
     }
 )
 
-_AGE = re.compile(r"(?<![\d.])(\d+)(?:[ -]weeks?\b(?: and (\d+) days?\b)?|\+(\d) ?(?:weeks?|w)\b)")
-_SIDE = re.compile(r"\b(left|right|both|bilateral)\b", re.IGNORECASE)
-_SIZE = re.compile(r"(?<![\d.])(\d+(?:\.(\d+))?)\s?(mm|cm)\b", re.IGNORECASE)
-_NEGATION = re.compile(
-    r"\b(?:no|not|without|absent|absence of|neither|nor|cannot)\b", re.IGNORECASE
+_AGE = re.compile(
+    r"(?<![\d.])(\d+)(?:[ -]?(?:completed |full )?(?:weeks?|wks?|w)(?![a-z])"
+    r"(?:,? ?(?:and )?(\d+) ?(?:days?|d)\b)?| ?\+ ?(\d+)\b)|\bweek (\d+)\b",
+    re.IGNORECASE,
 )
-_PRESENTATION = re.compile(rf"\b({'|'.join(PRESENTATION)})[ -]presentation\b", re.IGNORECASE)
-_SIDES = {"left": {"left"}, "right": {"right"}, "both": {"left", "right", "both", "bilateral"}}
+_SIDE = re.compile(r"\b(left|right|both|bilateral|bilaterally)\b", re.IGNORECASE)
+_LENGTH = r"(?<![\d.])(\d+(?:\.(\d+))?)[\s-]?(mm|cm|(?:milli|centi)met(?:er|re)s?)\b"
+_SIZE = re.compile(_LENGTH, re.IGNORECASE)
+_MEASURES = {
+    "bpd": "bpd_mm", "biparietal diameter": "bpd_mm", "hc": "hc_mm", "head circumference": "hc_mm",
+    "ac": "ac_mm", "abdominal circumference": "ac_mm", "fl": "fl_mm", "femur length": "fl_mm",
+    "crl": "crl_mm", "crown-rump length": "crl_mm", "nt": "nt_mm", "nuchal translucency": "nt_mm",
+}  # fmt: skip
+_NAMED_SIZE = re.compile(
+    rf"\b({'|'.join(_MEASURES)})(?: (?:of|is|was|measures|measuring))?[ :=]+{_LENGTH}",
+    re.IGNORECASE,
+)
+_NEGATION = re.compile(
+    r"\b(?:no|not|without|absent|absence of|neither|nor|cannot|never|lacks?|lacking|excluded"
+    r"|negative for|free of|ruled? out|r/o)\b|n't\b",
+    re.IGNORECASE,
+)
+_PRESENTATION = re.compile(
+    rf"\b({'|'.join(PRESENTATION)})[ -](?:presentation|lie|position)\b|\b(breech|cephalic)\b",
+    re.IGNORECASE,
+)
+_SIDES = {
+    "left": {"left"}, "right": {"right"},
+    "both": {"left", "right", "both", "bilateral", "bilaterally"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,11 +88,17 @@ class RecordChecks:
             "wrong_age": not _states_age(text, facts.ga_days),
             "wrong_side": not set(map(str.lower, _SIDE.findall(rest)))
             <= _SIDES.get(facts.laterality or "", set()),
-            "wrong_presentation": not set(map(str.lower, _PRESENTATION.findall(rest)))
+            "wrong_presentation": not {
+                (found[1] or found[2]).lower() for found in _PRESENTATION.finditer(rest)
+            }
             <= {facts.presentation},
             "wrong_size": not all(
-                _is_size(number, digits, unit, facts)
+                _is_size(number, digits, unit, facts.biometry)
                 for number, digits, unit in _SIZE.findall(text)
+            )
+            or not all(
+                _is_size(*length, [one for one in facts.biometry if one[0] == _measure(name)])
+                for name, *length in _NAMED_SIZE.findall(text)
             ),
             "wrong_finding": self._foreign_finding(text, facts, plane),
             "negation": _NEGATION.search(rest),
@@ -123,17 +151,22 @@ class RecordChecks:
 
 def _states_age(text: str, ga_days: int | None) -> bool:
     """Whether all ages in a text are that of the record; a text without one states none."""
-    for weeks, days, plus in _AGE.findall(text):
+    for weeks, days, plus, week in _AGE.findall(text):
         stated = days or plus
-        if ga_days is None or int(weeks) != ga_days // DAYS_A_WEEK:
+        if ga_days is None or int(weeks or week) != ga_days // DAYS_A_WEEK:
             return False
         if stated and int(stated) != ga_days % DAYS_A_WEEK:
             return False
     return True
 
 
-def _is_size(number: str, digits: str, unit: str, facts: Facts) -> bool:
-    """Whether a length is one of the record, rounded to the digits that are written."""
-    scale = 10.0 if unit.lower() == "cm" else 1.0
+def _measure(name: str) -> str:
+    """The column of a measure by its name or abbreviation."""
+    return _MEASURES[name.lower()]
+
+
+def _is_size(number: str, digits: str, unit: str, sizes: Collection[tuple[str, float]]) -> bool:
+    """Whether a length is one of `sizes`, rounded to the digits that are written."""
+    scale = 10.0 if unit.lower().startswith("c") else 1.0
     half = scale * 0.5 * 10.0 ** -len(digits)
-    return any(abs(float(number) * scale - size) <= half + 1e-6 for _, size in facts.biometry)
+    return any(abs(float(number) * scale - size) <= half + 1e-6 for _, size in sizes)

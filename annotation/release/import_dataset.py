@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -17,16 +17,18 @@ from sono.annotation.release.read_samples import read_samples
 from sono.annotation.release.received import ID, Received
 from sono.annotation.release.records import SPLIT_NAMES
 from sono.annotation.release.samples import FACTS
+from sono.curation.clinical.findings import FINDINGS
 from sono.curation.core.atomic import check_inside, file_sha256, read_regular, write_bytes
 from sono.curation.core.column_values import ID_PATTERN, MASK_SOURCES, MASK_STATES
 from sono.curation.core.console import progress
-from sono.curation.core.errors import SonoError, counted
+from sono.curation.core.errors import SonoError, counted, did_you_mean
 from sono.curation.core.frame_files import checksum_of, encode_png, frame_file, image_id_of
 from sono.curation.core.pseudonyms import pseudonym
 from sono.curation.core.tables import CAPTIONS, IMAGES, MASKS, from_rows
 from sono.curation.core.vault_tables import SOURCES
 from sono.curation.core.workspace import Workspace
 from sono.curation.privacy.gate import check_privacy
+from sono.curation.records.read import RecordsConfig
 
 TEMPLATE = "imported-{:02}"  # of the first caption of a frame, of the second, ...
 CHECKSUMS = "SHA256SUMS"
@@ -65,23 +67,32 @@ def import_dataset(workspace: Workspace, folder: Path) -> ImportedSummary:
     masks: list[dict[str, Any]] = []
     texts: list[tuple[str, str | None, str | None, tuple[str, ...]]] = []
     planes = workspace.planes()
+    known = {*FINDINGS, *workspace.settings("records", RecordsConfig).findings}
+    mask_ids: set[str] = set()
     held: Counter[str | None] = Counter()  # frames that are marked as held out, by center
     with workspace.lock(), progress("import frames", None) as advance:
         for sample in read_samples(folder):
             row = _image(workspace, sample, folder)
             planes.check([row["plane"]])
+            _check_findings(row["findings"] or (), known, f"{folder}: sample {sample.name}")
             if row["image_id"] in images:
                 raise SonoError(
                     f"{folder}: two samples have the id {row['image_id']}; export it again"
                 )
             images[row["image_id"]] = row
-            held[row["center"]] += sample.values.get("held_out") in (True, "true")
+            held[row["center"]] += _is_held_out(sample, folder)
             advance()
             texts.append((row["image_id"], None, None, sample.captions))
             write_bytes(workspace.root / row["file"], encode_png(sample.gray))
             for mask in sample.masks:
                 fields = _mask_fields(mask.values)
                 made = mask_row(row, mask.pixels, mask.structure, fields.pop("source"), **fields)
+                if made["mask_id"] in mask_ids:
+                    raise SonoError(
+                        f"{folder}: two masks have the id {made['mask_id']}, or one is listed "
+                        "twice; export it again"
+                    )
+                mask_ids.add(str(made["mask_id"]))
                 masks.append(made)
                 texts.append((row["image_id"], str(made["mask_id"]), mask.structure, mask.captions))
         if not images:
@@ -131,11 +142,25 @@ def _check_sums(folder: Path) -> int:
     if not listing.exists():
         return 0
     lines = read_regular(listing).decode("utf-8", "backslashreplace").splitlines()
+    _check_all_listed(folder, {line.partition(" ")[2][1:] for line in lines})
     with progress("checksums", len(lines)) as advance:
         for line in lines:
             _check_sum(folder, line)
             advance()
     return len(lines)
+
+
+def _check_all_listed(folder: Path, listed: set[str]) -> None:
+    """Raise SonoError for a file that the list of checksums lacks; hidden ones are not read."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    more = {
+        path.as_posix() for path in files if not any(one.startswith(".") for one in path.parts)
+    } - {*listed, CHECKSUMS}
+    if more:
+        raise SonoError(
+            f"{folder / min(more)}: not listed in {CHECKSUMS} ({counted(len(more), 'such file')}); "
+            "move it away, or copy the data set again"
+        )
 
 
 def _check_sum(folder: Path, line: str) -> None:
@@ -170,6 +195,12 @@ def _image(workspace: Workspace, sample: Received, folder: Path) -> dict[str, An
             f"folder by one of {', '.join(SPLITS)}"
         )
     split = SPLITS[sample.split]
+    stated = given.get("split")
+    if isinstance(stated, str) and SPLITS.get(stated, split) != split:
+        raise SonoError(
+            f"{folder}: sample {sample.name}: its split is '{stated}', but it is in the "
+            f"files of '{sample.split}'; give them their names again"
+        )
     height, width = sample.gray.shape
     facts = {name: given.get(name) for name in FACTS}
     return facts | {
@@ -183,6 +214,28 @@ def _image(workspace: Workspace, sample: Received, folder: Path) -> dict[str, An
         "split": None if split == "unassigned" else split,
         "file": frame_file(image_id, sample.gray),
     }
+
+
+def _check_findings(findings: Iterable[str], known: Collection[str], place: str) -> None:
+    """Raise SonoError for a finding that no list has: it may be a denial, or hold a name."""
+    unknown = [one for one in findings if one not in known]
+    if unknown:
+        raise SonoError(
+            f"{place}: unknown finding {unknown[0]!r:.60}{did_you_mean(unknown[0], known)}; "
+            "captions state findings as they are: if it is one, add it to findings under "
+            "[records] in sono.toml"
+        )
+
+
+def _is_held_out(sample: Received, folder: Path) -> bool:
+    """Whether the sender holds a frame out of training; a table without types writes it as text."""
+    given = sample.values.get("held_out")
+    if given not in (None, True, False, "true", "false", ""):
+        raise SonoError(
+            f"{folder}: sample {sample.name}: held_out is {given!r:.40}, which is neither true nor "
+            "false; export it again"
+        )
+    return given in (True, "true")
 
 
 def _is(value: object, kind: type) -> bool:

@@ -3,7 +3,7 @@
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ from sono.curation.readers.images import read_image
 
 MAX_PICTURE_BYTES = 1 << 28
 MAX_PIXELS = 1 << 26  # of a mask
+MAX_CAPTION = 10_000  # characters
 _STEM = re.compile(ID_PATTERN)
+_PART = re.compile(r"(.+?)-(\d+)(?:-of-(\d+))?")  # the name of a file that has a part of a split
 ID = re.compile(r"[0-9a-f]{16,64}")  # of frames and masks in the data sets of sono
 # what reading fields of another type than ours raises
 WRONG_FIELDS = (
@@ -67,10 +69,28 @@ class Received:
 
 
 def read_hugging_face(folder: Path) -> Iterator[Received]:
-    for path in sorted((folder / "data").glob("*.parquet")):
+    for path in _all_parts((folder / "data").glob("*.parquet")):
         split = path.name.split("-")[0]
         for row in _rows(path):
             yield _of_row(str(path), row, split, row["image"]["bytes"], _mask_bytes)
+
+
+def _all_parts(paths: Iterable[Path]) -> list[Path]:
+    """Files in order; SonoError if one of their numbers, from 0 on, is missing in a split."""
+    found = sorted(paths)
+    parts: dict[str, list[tuple[int, int]]] = {}
+    for path in found:
+        if part := _PART.fullmatch(path.stem):
+            parts.setdefault(part[1], []).append((int(part[2]), int(part[3] or 0)))
+    for split, numbers in parts.items():
+        own = {number for number, _ in numbers}
+        count = max(max(number + 1, of) for number, of in numbers)
+        if lost := sorted({*range(min(count, len(own) + 1))} - own):
+            raise SonoError(
+                f"{found[0].parent}: lacks part {lost[0]} of the split '{split}', which has at "
+                f"least {count}; copy it again"
+            )
+    return found
 
 
 def _mask_bytes(mask: dict[str, Any]) -> bytes:
@@ -122,7 +142,7 @@ def _of_row(place: str, row: dict[str, Any], split: str, picture: bytes, mask_of
         masks = tuple(
             ReceivedMask(
                 gray_of(mask_of(one), f"{place}, mask {one['mask_id']}") > 127,
-                one["structure"],
+                name_of(one["structure"]),
                 texts_of(one["captions"]),
                 one,
             )
@@ -139,7 +159,7 @@ def _of_row(place: str, row: dict[str, Any], split: str, picture: bytes, mask_of
 
 
 def read_webdataset(folder: Path) -> Iterator[Received]:
-    for path in sorted(folder.glob("*-*.tar")):
+    for path in _all_parts(folder.glob("*-*.tar")):
         try:
             with tarfile.open(path) as shard:
                 split = path.name.rsplit("-", 1)[0]
@@ -232,8 +252,9 @@ def _masks_of(values: dict[str, Any]) -> Iterator[ReceivedMask]:
     if "seudo_masks" not in values:  # webdataset
         for one in described:
             yield ReceivedMask(
-                pixels_of(one["segmentation"]), one["structure"], texts_of(one["captions"]), one
-            )
+                pixels_of(one["segmentation"]), name_of(one["structure"]),
+                texts_of(one["captions"]), one,
+            )  # fmt: skip
         return
     spans, texts = values.get("ref_exps", []), values.get("mask_captions")
     for number, runs in enumerate(values["seudo_masks"]):
@@ -246,10 +267,19 @@ def _masks_of(values: dict[str, Any]) -> Iterator[ReceivedMask]:
 
 
 def texts_of(captions: object) -> tuple[str, ...]:
-    """Captions; TypeError unless they are a list of texts."""
+    """Captions; TypeError unless they are a list of texts, ValueError for one that is too long."""
     if not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
         raise TypeError("captions are no list of texts")
+    if (longest := max(map(len, captions), default=0)) > MAX_CAPTION:
+        raise ValueError(f"a caption of {longest} characters; at most {MAX_CAPTION} are read")
     return tuple(captions)
+
+
+def name_of(structure: object) -> str:
+    """The name of a structure; TypeError if it is no text."""
+    if not isinstance(structure, str):
+        raise TypeError(f"a structure is {structure!r:.40}, not a text")
+    return structure
 
 
 def pixels_of(runs: dict[str, Any]) -> NDArray[np.bool_]:

@@ -62,7 +62,10 @@ def _add(
                     f"{path}: image {image['id']} is another one in the file of captions; export "
                     "or copy both files again"
                 )
-        names = {one["id"]: one["name"] for one in content.get("categories", [])}
+        names: dict[Any, Any] = {}
+        for one in content.get("categories", []):
+            if names.setdefault(one["id"], one["name"]) != one["name"]:
+                raise SonoError(f"{path}: two categories have the id {one['id']!r:.40}")
         for entry in content["annotations"]:
             if entry["image_id"] not in own:
                 raise SonoError(
@@ -131,13 +134,14 @@ def read_open_clip(folder: Path) -> Iterator[Received]:
             stem = Path(name).stem
             values = rows[0] | ({"image_id": stem} if ID.fullmatch(stem) else {})
             gray = gray_of(content_of(file, folder), str(file))
-            yield Received(name, gray, path.stem, values, tuple(one["title"] for one in rows), ())
+            texts = texts_of([one["title"] for one in rows])
+            yield Received(name, gray, path.stem, values, texts, ())
 
 
 def _rows_of(path: Path) -> Mapping[str, list[dict[str, str]]]:
     """The rows of each file of a table, in their order."""
     try:
-        text = read_regular(path, MAX_JSON_BYTES).decode("utf-8")
+        text = read_regular(path, MAX_JSON_BYTES).decode("utf-8-sig")
         sign = "\t" if "\t" in text.partition("\n")[0] else ","
         rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
         if not set(COLUMNS) <= set(rows.fieldnames or ()):

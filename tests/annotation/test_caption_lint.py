@@ -71,6 +71,36 @@ def test_captions_with_the_facts_of_other_frames_are_found() -> None:
         ("at 22 weeks and 4 days", Facts(ga_days=157), ["wrong_age"]),
         ("at 22+4 weeks", Facts(ga_days=157), ["wrong_age"]),
         ("at 22 weeks", Facts(), ["wrong_age"]),
+        *(
+            (f"at {age} of gestation", Facts(ga_days=157), ["wrong_age"])
+            for age in (
+                "22 weeks, 5 days",
+                "22 weeks 5 days",
+                "22w5d",
+                "22 wks 5 d",
+                "22+5",
+                "23 wk",
+                "23 completed weeks",
+                "23-week",
+                "week 23",
+                "22 + 5 weeks",
+                "22 Weeks and 5 days",
+            )
+        ),
+        *(
+            (f"at {age} of gestation", Facts(ga_days=157), [])
+            for age in ("22 weeks, 3 days", "22w3d", "22+3", "22 completed weeks", "22 wks")
+        ),
+        ("femur length 38.6 mm", Facts(biometry=(("bpd_mm", 54.2), ("fl_mm", 38.6))), []),
+        ("FL: 38.6 mm", Facts(biometry=(("bpd_mm", 38.6), ("fl_mm", 54.2))), ["wrong_size"]),
+        ("length 39.9 millimeters", Facts(biometry=(("fl_mm", 38.6),)), ["wrong_size"]),
+        ("length 4.9 centimetres", Facts(biometry=(("fl_mm", 38.6),)), ["wrong_size"]),
+        ("seen bilaterally", Facts(laterality="left"), ["wrong_side"]),
+        ("in breech lie", Facts(presentation="cephalic"), ["wrong_presentation"]),
+        ("a breech fetus", Facts(), ["wrong_presentation"]),
+        ("hydrops is ruled out", Facts(findings=("hydrops",)), ["negation"]),
+        ("hydrops isn't seen", Facts(findings=("hydrops",)), ["negation"]),
+        ("free of hydrops", Facts(findings=("hydrops",)), ["negation"]),
         ("length 38.6 mm", Facts(biometry=(("fl_mm", 38.64),)), []),
         ("length 3.9 cm", Facts(biometry=(("fl_mm", 38.64),)), []),
         ("length 38.6 cm", Facts(biometry=(("fl_mm", 38.64),)), ["wrong_size"]),

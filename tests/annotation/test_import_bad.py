@@ -59,6 +59,14 @@ def refused(folder: Path, tmp_path: Path) -> str:
         ("ga_days", 150.7, "ga_days is 150.7, which is not a whole number"),
         ("ga_days", 10**30, "is not a whole number"),
         ("ga_days", "150", "is not a whole number"),
+        (
+            "findings",
+            ["No short femur"],
+            "unknown finding 'No short femur'; did you mean 'short femur'",
+        ),
+        ("split", "test", "its split is 'test', but it is in the files of 'train'"),
+        ("held_out", "yes", "held_out is 'yes', which is neither true nor false"),
+        ("captions", ["femur " * 2000], "a caption of 12000 characters"),
         ("findings", "short femur", "findings is 'short femur', which is not a list of texts"),
         ("captions", "A femur.", "captions are no list"),
         ("captions", [7], "captions are no list of texts"),
@@ -75,6 +83,45 @@ def test_a_value_of_another_kind_is_named(
     fields = json.dumps(sample() | {field: value}).encode()
     shard(folder, {"a.png": PICTURE, "a.json": fields})
     assert said in refused(folder, tmp_path)
+
+
+def test_two_masks_with_one_id_are_not_one(tmp_path: Path) -> None:
+    mask = np.zeros((70, 80), np.bool_)
+    mask[3:9, 3:9] = True
+    runs = {"size": [70, 80], "counts": encode(mask)}
+    given = {"mask_id": "a" * 16, "structure": "femur", "captions": [], "segmentation": runs}
+    folder = tmp_path / "given"
+    folder.mkdir()
+    members = {}
+    for number in (1, 2):
+        fields = sample(number) | {"masks": [given]}
+        members |= {f"{number}.png": PICTURE, f"{number}.json": json.dumps(fields).encode()}
+    shard(folder, members)
+    assert f"two masks have the id {'a' * 16}" in refused(folder, tmp_path)
+    shard(folder, {"a.png": PICTURE, "a.json": json.dumps(
+        sample() | {"masks": [given | {"structure": 5}]}).encode()})  # fmt: skip
+    assert "a structure is 5, not a text" in refused(folder, tmp_path / "number")
+
+
+@pytest.mark.parametrize(
+    "name", ["train-00000-of-00002", "train-00001-of-00002", "test-00002-of-00003"]
+)
+def test_a_lost_part_of_a_split_is_named(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    (folder / "data").mkdir(parents=True)
+    row = sample() | {"image": {"bytes": PICTURE, "path": None}}
+    pq.write_table(pa.Table.from_pylist([row]), folder / "data" / f"{name}.parquet")
+    split = name.partition("-")[0]
+    assert f"of the split '{split}', which has at least " in refused(folder, tmp_path)
+
+
+def test_a_file_without_a_checksum_is_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / ".cache").write_text("x")
+    shard(folder, {"a.png": PICTURE, "a.json": json.dumps(sample()).encode()})
+    (folder / "SHA256SUMS").write_text("")
+    assert "train-000000.tar: not listed in SHA256SUMS" in refused(folder, tmp_path)
 
 
 def test_files_of_two_samples_are_not_one(tmp_path: Path) -> None:
@@ -222,6 +269,13 @@ def test_a_damaged_table_of_open_clip_is_one_line(text: str, said: str, tmp_path
     (folder / "train.csv").write_text(text)
     message = refused(folder, tmp_path)
     assert said in message and "\n" not in message
+
+
+def test_two_categories_of_coco_with_one_id_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    names = [{"id": 1, "name": name} for name in ("femur", "tibia")]
+    coco(folder, lambda content: content.update(categories=names))
+    assert "two categories have the id 1" in refused(folder, tmp_path)
 
 
 def test_a_table_of_open_clip_with_commas_and_names_of_its_own_is_read(tmp_path: Path) -> None:
