@@ -158,7 +158,7 @@ def _frame(
             continue  # `sono captions lint` names it
         structure = structures.get(caption["mask_id"])
         codes = linter.codes(caption["text"], facts._replace(structure=structure), masked)
-        listed = listed_structures(facts, set(masked), planes)
+        listed = listed_structures(facts.plane, facts.structures, masked, planes)
         values = linter.writer.values(facts._replace(structure=structure, structures=listed))
         fields = caption["fields"] if caption["fields"] is not None else ()
         stated = {name: values.get(name) for name in fields}
