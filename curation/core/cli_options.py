@@ -97,7 +97,7 @@ NoVaultOption = Annotated[
     bool,
     typer.Option(
         "--no-vault",
-        help="Export without the vault, so that nothing can be searched for private data.",
+        help="Write without the vault, so that nothing can be searched for private data.",
     ),
 ]
 StrictOption = Annotated[
