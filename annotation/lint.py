@@ -13,7 +13,7 @@ FINDINGS = MappingProxyType(
     {
         "empty": "the text is empty",
         "residue": "the text contains a piece of the template or a null value",
-        "blanks": "two blanks in a row, or a blank at an end or before a full stop or comma",
+        "blanks": "two spaces in a row, or a space at an end or before a full stop or comma",
         "control_character": "a control character or line break",
         "ga_grammar": "a gestational age that is not English, such as '1 weeks' or '22-weeks'",
         "ga_range": "a gestational age outside 4 to 45 weeks",

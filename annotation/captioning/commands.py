@@ -147,7 +147,8 @@ def preview(
 ) -> None:
     """Show some captions of each plane with the facts that they state and their template set.
 
-    At most 60 are printed, and one of each frame at least. With --html only the page shows them.
+    It prints about 60 captions, at least one for each frame; --all prints all of these frames.
+    --html writes a page with the frames and masks, and prints only its summary.
 
     Example: sono captions preview --html captions.html
     """

@@ -62,7 +62,7 @@ class Ontology:
             structures = ", ".join(plane["structures"])
             row = (plane["id"], plane["region"], weeks, structures, plane["guideline"] or "")
             table.add_row(*map(Text, row))
-        outside = "; ".join(one["name"] for one in self.outside)
+        outside = "; ".join(sorted(one["name"] for one in self.outside if one["name"] != "unknown"))
         return Group(table, Text(f"known planes outside the 24, which no caption names: {outside}"))
 
 

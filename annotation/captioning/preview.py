@@ -38,7 +38,8 @@ class ShownCaption:
     """A caption, its template set, the values of the fields that it states, and its lint codes."""
 
     text: str
-    structure: str | None  # of a region caption
+    mask_id: str | None  # of a region caption
+    structure: str | None
     template: str
     tier: str
     tokens: int | None
@@ -163,7 +164,8 @@ def _frame(
         fields = caption["fields"] if caption["fields"] is not None else ()
         stated = {name: values.get(name) for name in fields}
         about = (caption["template"], caption["tier"], caption["tokens"], caption["state"])
-        found.append(ShownCaption(caption["text"], structure, *about, stated, codes))
+        own_mask = (caption["mask_id"], structure)
+        found.append(ShownCaption(caption["text"], *own_mask, *about, stated, codes))
     return ShownFrame(planes.title(row["plane"]), row["image_id"], row["file"], tuple(found))
 
 

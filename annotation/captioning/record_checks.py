@@ -97,8 +97,13 @@ class RecordChecks:
                 for number, digits, unit in _SIZE.findall(text)
             )
             or not all(
-                _is_size(*length, [one for one in facts.biometry if one[0] == _measure(name)])
-                for name, *length in _NAMED_SIZE.findall(text)
+                _is_size(
+                    number,
+                    digits,
+                    unit,
+                    [one for one in facts.biometry if one[0] == _measure(name)],
+                )
+                for name, number, digits, unit in _NAMED_SIZE.findall(text)
             ),
             "wrong_finding": self._foreign_finding(text, facts, plane),
             "negation": _NEGATION.search(rest),

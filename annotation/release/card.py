@@ -120,7 +120,7 @@ def _contents(found: SampleSet) -> str:
             len({one.facts["patient_id"] for one in own} - {None}),
             sum(len(one.captions) for one in own), sum(len(one.regions) for one in own),
         ))  # fmt: skip
-    return markdown_table(("split", "frames", "patients", "captions", "masks"), rows)
+    return markdown_table(("split", "frames", "patients", "frame captions", "masks"), rows)
 
 
 def _flow(stats: Statistics) -> str:
@@ -154,11 +154,9 @@ def _frames(stats: Statistics, planes: PlaneTable) -> str:
     )
     ages = "Gestational age is not known for any frame."
     if stats.ga["known"]:
-        low, middle, high = (float(stats.ga[name] or 0) for name in ("min", "median", "max"))
         ages = (
             f"Gestational age is known for {counted(int(stats.ga['known']), 'frame')} and missing "
-            f"for {int(stats.ga['missing'] or 0)}: {low:.1f} to {high:.1f} weeks, median "
-            f"{middle:.1f}."
+            f"for {int(stats.ga['missing'] or 0)}: {stats.age_range}."
         )
     spread = stats.frames_per_patient
     patients = "No patient is recorded."

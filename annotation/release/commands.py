@@ -45,7 +45,10 @@ def export_to_dataset(
 @imports.command("dataset")
 def import_of_dataset(
     folder: Annotated[
-        Path, typer.Argument(help="A data set of `sono export dataset`, or of SonoCLIP's authors.")
+        Path,
+        typer.Argument(
+            help="A data set of `sono export dataset`, or of COCO, open_clip or SonoCLIP."
+        ),
     ],
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

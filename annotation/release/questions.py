@@ -57,10 +57,11 @@ def answers(
         f"{frames['machines'] or 'unknown'}",
     )
     yield "Is anything missing from instances?", _missing(stats)
+    remarks = int((stats.reasons["status"] == "accepted").sum())
     yield (
         "Are there errors, noise or redundancies?",
         f"{counted(stats.duplicates['near'], 'frame')} nearly equal another one; "
-        f"{counted(len(stats.reasons), 'code')} of remarks on quality are in the column `reasons`",
+        f"{counted(remarks, 'code')} of remarks on quality in the column `reasons`",
     )
     yield (
         "Were inclusion and exclusion criteria applied by rules?",

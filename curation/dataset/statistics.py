@@ -1,6 +1,5 @@
 """Statistics of a dataset, counted from its tables, for the report and `sono stats`."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -93,6 +92,22 @@ class Statistics:
     caption_reviews: dict[str, int]  # corrected by a reviewer, or marked as wrong and not used
     caption_tokens: dict[str, float | None]
 
+    @property
+    def age_range(self) -> str:
+        """`11+0 to 37+6 weeks, median 28+0`: the ages of the frames whose age is known."""
+        low, middle, high = (
+            "{}+{}".format(*weeks_and_days(round(DAYS_A_WEEK * float(self.ga[name] or 0))))
+            for name in ("min", "median", "max")
+        )
+        return f"{low} to {high} weeks, median {middle}"
+
+    def _ages(self) -> str:
+        """The ages of frames for the terminal."""
+        counts = (
+            f"{counted(int(self.ga['known'] or 0), 'frame')} with, {self.ga['missing']} without"
+        )
+        return f"{counts}; {self.age_range}" if self.ga["known"] else counts
+
     def headline(self) -> dict[str, Any]:
         """The numbers for a terminal; the report has all of them."""
         planes = self.plane[self.plane["frames"] > 0]
@@ -101,7 +116,7 @@ class Statistics:
             "status": self.status,
             "not_accepted": self.exclusions.set_index("code")["frames"].to_dict(),
             "planes": dict(zip(planes["plane"], planes["frames"], strict=True)),
-            "gestational_age": _ages(self.ga),
+            "gestational_age": self._ages(),
             "split": dict(zip(self.split["split"], self.split["frames"], strict=True)),
             "duplicates": self.duplicates,
             "leaks": self.leaks,
@@ -119,18 +134,6 @@ class Statistics:
     def as_dict(self) -> dict[str, Any]:
         """Values for JSON: tables are lists of rows, missing numbers are null."""
         return {field.name: _json_value(getattr(self, field.name)) for field in fields(self)}
-
-
-def _ages(ga: Mapping[str, float | None]) -> str:
-    """The ages of frames for the terminal, in weeks and days."""
-    counts = f"{counted(int(ga['known'] or 0), 'frame')} with, {ga['missing']} without"
-    if not ga["known"]:
-        return counts
-    low, middle, high = (
-        "{}+{}".format(*weeks_and_days(round(DAYS_A_WEEK * float(ga[name] or 0))))
-        for name in ("min", "median", "max")
-    )
-    return f"{counts}; {low} to {high} weeks, median {middle}"
 
 
 def compute_statistics(

@@ -54,7 +54,7 @@ class LabelReport:
         if open_:
             raise IssuesError(
                 f"{self.table}: {counted(len(open_), 'label does', 'labels do')} not name a plane; "
-                "see above"
+                "run without --strict and --quiet to see them"
             )
 
     def __rich__(self) -> "Group":
@@ -80,9 +80,9 @@ class LabelReport:
         hidden = sum(one.hidden for one in self.labels)
         if hidden:
             yield (
-                f"{counted(hidden, 'unknown label is', 'unknown labels are')} shown by the shape "
-                "(A and a for words, 9 for digits), because it may contain the name of "
-                "a person; --names shows it"
+                f"{counted(hidden, 'unknown label is', 'unknown labels are')} shown by shape "
+                "(A and a for words, 9 for digits), because a label may contain the name of "
+                "a person; --names shows the labels"
             )
         if any(one.state in (UNKNOWN, AMBIGUOUS) for one in self.labels):
             yield (
@@ -91,7 +91,11 @@ class LabelReport:
             )
         lines = [f'"{one.label}" = "{one.plane}"' for one in self.labels if one.state == PROPOSED]
         if lines:
-            yield from ("confirm what is right under [study.planes] in sono.toml:", *lines)
+            yield from (
+                "confirm what is right: copy those lines to sono.toml",
+                "[study.planes]",
+                *lines,
+            )
 
 
 def check_labels(

@@ -268,5 +268,13 @@ def test_the_printed_captions_are_bounded_and_all_are_printed_on_request(
     assert all("6 of 8 captions, of 3 frames and 1 plane" in text for text in printed.values())
 
 
+def test_the_page_names_a_mask_once_for_its_captions_of_all_sets(tmp_path: Path) -> None:
+    workspace = _study(tmp_path)
+    build_captions(workspace, ["standard", "short"])
+    preview_captions(workspace, count=1, page=tmp_path / "captions.html")
+    html = (tmp_path / "captions.html").read_text()
+    assert html.count("mask of femur") == 1 and "femur, femur plane" in html
+
+
 def test_every_code_has_a_meaning_and_a_fix() -> None:
     assert set(MEANINGS) == set(FIXES)

@@ -18,6 +18,7 @@ def test_the_table_fits_a_terminal_and_names_every_plane() -> None:
     text = console.export_text()
     assert all(plane.id in text for plane in PLANES)
     assert "uterine artery" in text and "ISUOG fetal CNS part 1 (screening), 2020" in text
+    assert "unknown" not in text
 
 
 def test_the_certain_codes_are_there_and_others_are_null() -> None:

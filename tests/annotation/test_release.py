@@ -396,6 +396,8 @@ def test_the_card_states_what_is_set_and_names_what_is_not(
     assert set(summary.not_stated) == ASKED.keys() - {"ethics", "duo"}
     assert text.count("| not stated |") == len(summary.not_stated)
     assert "| read | 5 | from 5 files |" in text
+    assert "; 1 code of remarks on quality" in text
+    assert "21+3 to 21+3 weeks, median 21+3" in text
     assert "| fetal head | import | 0 | 4 | 0 | 0 |" in text
     export_dataset(study, tmp_path / "out", "huggingface")
     assert json.loads((tmp_path / "out/croissant.json").read_text())["usageInfo"].endswith(

@@ -136,6 +136,7 @@ def test_the_region_is_that_of_the_plane_else_of_the_record(stats: Statistics) -
 def test_ages_in_completed_weeks_without_gaps(stats: Statistics) -> None:
     assert stats.ga_weeks == {22: 2, 23: 0, 24: 1}
     assert stats.ga == {"known": 3, "missing": 0, "min": 22.0, "median": 22.86, "max": 24.0}
+    assert stats.age_range == "22+0 to 24+0 weeks, median 22+6"
 
 
 def test_centers_patients_and_splits(stats: Statistics) -> None:

@@ -48,8 +48,9 @@ def test_the_report_has_line_numbers_and_says_what_is_hidden_and_what_to_do(tmp_
     console = Console(width=200, record=True, file=StringIO())
     console.print(report)
     text = console.export_text()
-    assert "10, 11, 12, 13, ..." in text and "2 unknown labels are shown by the shape" in text
-    assert "--names shows it" in text and '"label" = "femur"' in text
+    assert "10, 11, 12, 13, ..." in text and "2 unknown labels are shown by shape" in text
+    assert "sono.toml\n[study.planes]\n" in text
+    assert "--names shows the labels" in text and '"label" = "femur"' in text
     console.print(_checked(tmp_path, TEXT, names=True))
     assert "--names" not in console.export_text()
 
