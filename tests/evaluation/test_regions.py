@@ -35,7 +35,7 @@ from sono.evaluation.view import EvaluationResult
 from sono.evaluation.zero_shot import masked_features, mode_features
 from sono.templates.loader import load_templates
 from sono.training.model.architectures import ModelConfig
-from sono.training.model.checkpoints import RunInfo
+from sono.training.model.checkpoints import WEIGHTS, RunInfo
 from sono.training.model.mask_clip import MaskClip
 
 SHOWN = {
@@ -140,6 +140,7 @@ def study(tmp_path: Path) -> Workspace:
     add_frames(workspace)
     (workspace.runs / "toy" / "end").mkdir(parents=True)
     (workspace.runs / "toy" / "run.json").write_text("{}")
+    (workspace.runs / "toy" / WEIGHTS).write_text("of a model that the test gives")
     return workspace
 
 
