@@ -73,6 +73,7 @@ def _statistics_page(
         "statistics.html.j2",
         study=workspace.study().name,
         stats=stats.as_dict(),
+        age_range=stats.age_range,
         planes=shown.to_dict("records"),
         plane_total={"name": "all", **{name: int(shown[name].sum()) for name in counts}},
         planes_shown=int(shown["plane"].isin(list(planes.by_id)).sum()),

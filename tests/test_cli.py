@@ -168,7 +168,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         expected = (
             r"epoch \d of 2: loss |.*/study: uses \d+ of \d+ frames of the \w+ split; not used: "
             r"\d+ frames of B|.+: \d+ of \d+, \d+ s$|"
-            r"sono: warning: \d+ of \d+ proposals are guesses, because the plane"
+            r"sono: warning: \d+ of \d+ proposals are guesses, because the plane|"
+            # which of the 12 patients is in val depends on the frames that are accepted
+            r".*/study: (no|one) captioned frame of the validation split is used"
         )
         told = [line for line in err.splitlines() if not re.match(expected, line)]
         assert told == [], step
