@@ -95,18 +95,15 @@ class Statistics:
     @property
     def age_range(self) -> str:
         """`11+0 to 37+6 weeks, median 28+0`: the ages of the frames whose age is known."""
-        low, middle, high = (
-            "{}+{}".format(*weeks_and_days(round(DAYS_A_WEEK * float(self.ga[name] or 0))))
-            for name in ("min", "median", "max")
-        )
+        days = [round(DAYS_A_WEEK * float(self.ga[name] or 0)) for name in ("min", "max", "median")]
+        low, high, middle = ("{}+{}".format(*weeks_and_days(one)) for one in days)
         return f"{low} to {high} weeks, median {middle}"
 
     def _ages(self) -> str:
         """The ages of frames for the terminal."""
-        counts = (
-            f"{counted(int(self.ga['known'] or 0), 'frame')} with, {self.ga['missing']} without"
-        )
-        return f"{counts}; {self.age_range}" if self.ga["known"] else counts
+        known = int(self.ga["known"] or 0)
+        counts = f"{counted(known, 'frame')} with, {self.ga['missing']} without"
+        return f"{counts}; {self.age_range}" if known else counts
 
     def headline(self) -> dict[str, Any]:
         """The numbers for a terminal; the report has all of them."""

@@ -102,7 +102,7 @@ def test_the_script_gives_the_answers_of_the_model(
         found = answers(run.with_name("out"), *(tmp_path / f"{name}.png" for name in files))
         assert found == pytest.approx(expected, abs=2e-3) and len(found) == len(PLANES)
         assert list(found.values()) == sorted(found.values(), reverse=True)
-    assert max(abs(found[name] - share) for name, share in whole.items()) > 0.01  # the mask counts
+    assert max(abs(found[name] - share) for name, share in whole.items()) > 4e-3  # the mask counts
 
 
 def test_the_text_graph_gives_the_planes_from_the_tokens(run: Path) -> None:
