@@ -8,13 +8,13 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-import torch
 from frozen_heads import SIDE
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sono.curation.core.tables import IMAGES
 from sono.curation.core.workspace import Workspace
-from sono.evaluation.zero_shot import masked_features, read_squares
+from sono.evaluation.zero_shot import mode_features
 from sono.training import inputs
 from sono.training.config import training_config
 from sono.training.data.pairs import PairSet
@@ -45,18 +45,12 @@ class Trained:
         self, image_ids: Sequence[str], masks: Mapping[int, Tensor] | None = None
     ) -> np.ndarray:
         """Unit features [n, d] of frames, under masks [1, 1, S, S] by place or without."""
-        files, parts = [self.files[name] for name in image_ids], []
-        for start in range(0, len(files), 64):
-            rows = list(range(start, min(start + 64, len(files))))
-            squares = read_squares(files, rows, SIDE)
-            under = (
-                np.ones(squares.shape, bool)
-                if masks is None
-                else np.stack([masks[row][0, 0].numpy() > 0 for row in rows])
-            )
-            with torch.inference_mode():
-                parts.append(masked_features(self.model, squares, under))
-        return np.concatenate(parts)
+        files, whole = [self.files[name] for name in image_ids], np.ones((SIDE, SIDE), np.bool_)
+
+        def mask_for(_: str, row: int) -> NDArray[np.bool_]:
+            return whole if masks is None else masks[row][0, 0].numpy() > 0
+
+        return mode_features(self.model, files, ("scored",), mask_for)["scored"]
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Features [n, d], not normalized."""

@@ -14,7 +14,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sono.curation.core.atomic import sha256
 from sono.curation.core.console import stderr_console
 from sono.curation.core.csv_files import plain_cell
 from sono.curation.core.engine import Engine
@@ -22,7 +21,7 @@ from sono.curation.core.errors import MAX_NAME, SonoError, counted
 from sono.curation.core.workspace import Workspace
 from sono.evaluation.evaluate import EvaluationOptions, evaluate
 from sono.evaluation.result_tables import MISSING, PERCENT, POINTS
-from sono.evaluation.selection import Target
+from sono.evaluation.selection import Target, shortened
 from sono.evaluation.statistics.bootstrap import Interval, cluster_index
 from sono.evaluation.text_tables import TextTable, check_outputs, write_table
 from sono.training.config import TrainingConfig
@@ -223,7 +222,7 @@ def run_name(name: str, center: str) -> str:
     """The name of the run without `center`; a long one is cut and ends with a hash."""
     folder, room = Target(center).folder, MAX_NAME - len(name) - 1
     if len(folder) > room:
-        folder = f"{folder[: room - 9]}-{sha256(center.encode())[:8]}"
+        folder = shortened(folder, room - 9, center)
     return f"{name}-{folder}"
 
 

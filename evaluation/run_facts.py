@@ -1,7 +1,8 @@
 """What a run has left in its folder: its record, checkpoint, summary and evaluations."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,9 @@ def run_facts(folder: Path, images: pd.DataFrame) -> RunFacts:
     """Read the record, the size and the evaluations of a run; `images` are the accepted frames."""
     checkpoint = chosen_checkpoint(folder)
     summary = read_json_object(folder / SUMMARY, AGAIN) if (folder / SUMMARY).exists() else {}
+    identify = cache(weights_id)  # evaluations mostly share a checkpoint, which takes long to read
     evaluations = {
-        path.parent.name: up_to_date(folder, read_json_object(path, AGAIN))
+        path.parent.name: up_to_date(folder, read_json_object(path, AGAIN), identify)
         for path in sorted(folder.glob("eval/[!.]*/metrics.json"))
     }
     for name, metrics in evaluations.items():
@@ -72,11 +74,13 @@ def weights_id(checkpoint: Path) -> str:
     return file_sha256(checkpoint / WEIGHTS)[:16]
 
 
-def up_to_date(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+def up_to_date(
+    folder: Path, metrics: dict[str, Any], identify: Callable[[Path], str] = weights_id
+) -> dict[str, Any]:
     """The metrics of an evaluation of the run in `folder`, marked if its weights have changed."""
     checkpoint = folder / str(metrics.get("checkpoint"))
     known = metrics.get("weights")
-    if known is None or not (checkpoint / WEIGHTS).is_file() or weights_id(checkpoint) == known:
+    if known is None or not (checkpoint / WEIGHTS).is_file() or identify(checkpoint) == known:
         return metrics
     line = f"{metrics.get('first_line')}; SCORED WITH EARLIER WEIGHTS OF THE RUN"
     note = f"these are the scores of earlier weights of the run; {AGAIN}"

@@ -59,7 +59,7 @@ class Target:
             else quote(self.center, safe=" ")
         )
         if len(name) > LONGEST:
-            name = f"{name[:LONGEST]}-{sha256(self.center.encode())[:8]}"
+            name = shortened(name, LONGEST, self.center)
         return f"center {name}" if self.center in SPLITS else name
 
 
@@ -162,6 +162,11 @@ def select_frames(images: pd.DataFrame, seen: Seen, target: Target) -> Selection
         counts_of(without_patient(images).reindex(frames.index).dropna()),
         others.sort_values("image_id").reset_index(drop=True),
     )
+
+
+def shortened(name: str, kept: int, center: str) -> str:
+    """The first `kept` letters of a name, and a hash of the `center` that keeps names apart."""
+    return f"{name[:kept]}-{sha256(center.encode())[:8]}"
 
 
 def resolve_target(images: pd.DataFrame, target: Target) -> Target:

@@ -16,7 +16,6 @@ from sono.annotation.captioning.record_checks import CONTRADICTIONS, REMARKS, Re
 from sono.annotation.captions import caption_writer
 from sono.annotation.findings import spoken
 from sono.annotation.lint import FINDINGS, lint
-from sono.curation.clinical.findings import FINDINGS as KNOWN_FINDINGS
 from sono.curation.core.console import progress, warn
 from sono.curation.core.errors import IssuesError, counted
 from sono.curation.core.tables import CAPTIONS, rows_of
@@ -181,9 +180,9 @@ def lint_captions(workspace: Workspace) -> LintReport:
 def caption_linter(workspace: Workspace, images: pd.DataFrame) -> CaptionLinter:
     """The linter of a study with these `images`."""
     writer = caption_writer(workspace, images)
-    own = workspace.settings("records", RecordsConfig).findings
+    known = workspace.settings("records", RecordsConfig).known_findings
     recorded = {one for cell in images["findings"].dropna() for one in cell}
-    checks = RecordChecks(writer.rules.planes, frozenset({*KNOWN_FINDINGS, *own, *recorded}))
+    checks = RecordChecks(writer.rules.planes, frozenset({*known, *recorded}))
     search = text_search(workspace)
     place = Path(workspace.path(CAPTIONS).name)
     find = partial(search.found_at, place, "column 'text'") if search else None

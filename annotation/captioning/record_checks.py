@@ -97,12 +97,7 @@ class RecordChecks:
                 for number, digits, unit in _SIZE.findall(text)
             )
             or not all(
-                _is_size(
-                    number,
-                    digits,
-                    unit,
-                    [one for one in facts.biometry if one[0] == _measure(name)],
-                )
+                _is_size(number, digits, unit, _sizes_of(name, facts))
                 for name, number, digits, unit in _NAMED_SIZE.findall(text)
             ),
             "wrong_finding": self._foreign_finding(text, facts, plane),
@@ -165,9 +160,9 @@ def _states_age(text: str, ga_days: int | None) -> bool:
     return True
 
 
-def _measure(name: str) -> str:
-    """The column of a measure by its name or abbreviation."""
-    return _MEASURES[name.lower()]
+def _sizes_of(name: str, facts: Facts) -> list[tuple[str, float]]:
+    """The recorded sizes of a measure, by its name or abbreviation."""
+    return [size for size in facts.biometry if size[0] == _MEASURES[name.lower()]]
 
 
 def _is_size(number: str, digits: str, unit: str, sizes: Collection[tuple[str, float]]) -> bool:

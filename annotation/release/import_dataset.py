@@ -17,7 +17,6 @@ from sono.annotation.release.read_samples import read_samples
 from sono.annotation.release.received import ID, Received
 from sono.annotation.release.records import SPLIT_NAMES
 from sono.annotation.release.samples import FACTS
-from sono.curation.clinical.findings import FINDINGS
 from sono.curation.core.atomic import check_inside, file_sha256, read_regular, write_bytes
 from sono.curation.core.column_values import ID_PATTERN, MASK_SOURCES, MASK_STATES
 from sono.curation.core.console import progress
@@ -67,7 +66,7 @@ def import_dataset(workspace: Workspace, folder: Path) -> ImportedSummary:
     masks: list[dict[str, Any]] = []
     texts: list[tuple[str, str | None, str | None, tuple[str, ...]]] = []
     planes = workspace.planes()
-    known = {*FINDINGS, *workspace.settings("records", RecordsConfig).findings}
+    known = workspace.settings("records", RecordsConfig).known_findings
     mask_ids: set[str] = set()
     held: Counter[str | None] = Counter()  # frames that are marked as held out, by center
     with workspace.lock(), progress("import frames", None) as advance:

@@ -22,24 +22,9 @@ if TYPE_CHECKING:
 MAX_WORDS = 25
 _WORD = re.compile(r"[^\W\d_]{2,}(?:-[^\W\d_]+)*")
 _LINKS = frozenset(
-    (
-        "an",
-        "and",
-        "at",
-        "by",
-        "for",
-        "from",
-        "in",
-        "is",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "to",
-        "with",
-    )
-)
+    ("an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "or", "that", "the", "to",
+     "with")
+)  # fmt: skip
 
 
 def frequent_words(texts: pd.Series) -> dict[str, int]:

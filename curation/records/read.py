@@ -63,6 +63,11 @@ class RecordsConfig(Config):
     # most days between a row's exam date and the study date of a file
     date_tolerance_days: int = Field(default=0, ge=0, le=30)
 
+    @property
+    def known_findings(self) -> tuple[str, ...]:
+        """The findings of our list and of the study's own."""
+        return (*FINDINGS, *self.findings)
+
 
 def read_records(
     path: Path, config: RecordsConfig, planes: PlaneTable, center_column: str | None = None
@@ -108,8 +113,9 @@ def read_rows(
         name: month_first_of(name, orders) if chosen is None else chosen for name in orders
     }
     rules = AgeRules(config.ga_from, config.ga_point == "days", month_first)
-    findings = (*FINDINGS, *config.findings)
-    reading = TableReading(path, sheet, layout, planes, findings, rules, orders, as_floats, known)
+    reading = TableReading(
+        path, sheet, layout, planes, config.known_findings, rules, orders, as_floats, known
+    )
     for line, row in sheet.rows:
         record = parse_row(line, row, reading)
         if record is not None:

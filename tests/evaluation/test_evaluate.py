@@ -295,7 +295,7 @@ def test_the_temperature_is_fitted_on_validation_frames_and_kept_with_the_weight
     assert found is not None and (found.frames, found.patients, found.planes) == (4, 4, 24)
     # a softmax of one cosine of 1 and 23 of 0 gives 3 / 4 where exp(scale / T) = 3 * 23
     assert found.temperature == pytest.approx(np.exp(2.3) / np.log(3 * 23), rel=1e-3)
-    # a training that goes on has replaced the weights meanwhile: theirs is another one
+    # a training that still runs has replaced the weights meanwhile: theirs is another one
     (quick.runs / "toy" / "end" / "calibration.json").unlink(missing_ok=True)
     (quick.runs / "toy" / "calibration.json").unlink(missing_ok=True)
     weights = iter(("then", "now"))
